@@ -1,0 +1,1 @@
+"""Extensions, under the names they have in SQLAlchemy."""

@@ -1,0 +1,1 @@
+"""From `select()` to entities: plans by key, and the results that hand entities out."""

@@ -1,0 +1,140 @@
+"""The transaction of a session: nesting, states, and what a rollback restores.
+
+A session has a stack of these: the root, which is the database transaction on every connection the
+session uses, and one per savepoint. Each remembers what the flushes inside it did to entities, so that
+its rollback can undo that: inserted entities become transient, deleted ones persistent, changed ones
+are expired. A released savepoint hands its memory to what surrounds it.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Final
+
+from sojourn.errors import PendingRollback, TransactionState
+
+if TYPE_CHECKING:
+    from sojourn.session.work import WorkCore
+    from sojourn.unitofwork.record import FlushRecord
+
+
+class Stage(enum.Enum):
+    """Where a transaction is in its life."""
+
+    ACTIVE = "active"
+    PREPARED = "prepared"
+    DEACTIVE = "rolled back by a failed flush"
+    COMMITTED = "committed"
+    CLOSED = "closed"
+
+
+#: (stage, operation) that is allowed; everything else raises TransactionState with this table's words
+ALLOWED: Final = frozenset(
+    {
+        (Stage.ACTIVE, "use"),
+        (Stage.ACTIVE, "prepare"),
+        (Stage.ACTIVE, "commit"),
+        (Stage.PREPARED, "commit"),
+        (Stage.ACTIVE, "rollback"),
+        (Stage.PREPARED, "rollback"),
+        (Stage.DEACTIVE, "rollback"),
+        (Stage.ACTIVE, "close"),
+        (Stage.PREPARED, "close"),
+        (Stage.DEACTIVE, "close"),
+        (Stage.COMMITTED, "close"),
+        (Stage.CLOSED, "close"),
+    }
+)
+
+
+class TransactionCore:
+    """One level of a session's transaction: the root or a savepoint."""
+
+    __slots__ = (
+        "_held", "cause", "flushed", "identity", "in_block", "name", "nested", "parent", "stage",
+    )  # fmt: skip
+
+    def __init__(self, core: WorkCore, parent: TransactionCore | None, name: str | None) -> None:
+        # Not the session itself: one that is dropped must end at once, not when the collector comes (B6).
+        self.identity = core.identity
+        self._held: WorkCore | None = None
+        self.parent = parent
+        self.nested = name is not None
+        self.name = name
+        self.stage: Stage = Stage.ACTIVE
+        self.cause: BaseException | None = None
+        self.in_block = False
+        self.flushed: list[FlushRecord] = []  # oldest first
+
+    @property
+    def core(self) -> WorkCore:
+        """The session this level belongs to; raise TransactionState when it is gone."""
+        core: WorkCore | None = self.identity.session
+        if core is None:
+            raise TransactionState(
+                "The session of this transaction is gone.", "Keep it: session = Session(engine)."
+            )
+        return core
+
+    def enter_block(self) -> None:
+        """Note that a `with` block runs on this level, which keeps the session alive meanwhile."""
+        self.in_block = True
+        self._held = self.core
+
+    def leave_block(self) -> None:
+        """Note that the block is over."""
+        self.in_block = False
+        self._held = None
+
+    @property
+    def is_active(self) -> bool:
+        """Whether work can go on in this transaction."""
+        return self.stage is Stage.ACTIVE
+
+    def check(self, operation: str) -> None:
+        """Raise PendingRollback after a failed flush, TransactionState if *operation* is not allowed now."""
+        if (self.stage, operation) in ALLOWED:
+            return
+        if self.stage is Stage.DEACTIVE and self.cause is not None:
+            raise PendingRollback(self.cause)
+        what = "savepoint" if self.nested else "transaction"
+        msg = f"This {what} is {self.stage.value}: {operation} is not possible any more."
+        raise TransactionState(msg, "Begin a new one: session.begin(), or simply go on using the session.")
+
+    # -- memory -----------------------------------------------------------------------------
+
+    def hand_up(self) -> None:
+        """Give this savepoint's memory to the level around it (after its release)."""
+        if self.parent is not None:
+            self.parent.flushed.extend(self.flushed)
+        self.flushed = []
+
+    def restore(self) -> None:
+        """Undo to entities what the rolled back work did to them, the youngest first."""
+        core, identity = self.core, self.identity
+        for record in reversed(self.flushed):
+            for state, entity in record.deleted:
+                core.restore_deleted(state, entity)
+            for state, key in reversed(record.key_changes):
+                core.restore_key(state, key)
+        for record in self.flushed:
+            for state in record.inserted:
+                core.forget_insert(state)
+        for state in list(identity.new):
+            core.forget_insert(state)
+        identity.deleted.clear()
+        if self.nested:
+            for state, entity in list(identity.dirty.items()):
+                identity.expire(state, entity, None)
+            for record in self.flushed:
+                for state in record.changed:
+                    entity = state.obj()
+                    if entity is not None and state.owner is identity:
+                        identity.expire(state, entity, None)
+        else:
+            identity.expire_all()
+        self.flushed = []
+
+    def __repr__(self) -> str:
+        what = f"savepoint {self.name}" if self.nested else "transaction"
+        return f"<{type(self).__name__} {what}: {self.stage.value}>"
