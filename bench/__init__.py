@@ -1,0 +1,1 @@
+"""Measure sojourn beside the raw driver and other mappers, in turns, every outcome checked."""
