@@ -25,8 +25,8 @@ from prepare import ROOT, say
 
 SUPPORTED = ("3.11", "3.12", "3.13")
 SHORT = ("-m", "not slow", "--ignore=tests/architecture", "--ignore=tests/docs")
-#: What depends on the Python version and is written for the main one: call counts, generated pages, style.
-MAIN_ONLY = ("--ignore=tests/architecture", "--ignore=tests/docs", "--ignore=tests/profile")
+#: What is written for the main Python version: call counts, generated pages, style, types.
+MAIN_ONLY = tuple(f"--ignore=tests/{folder}" for folder in ("architecture", "docs", "profile", "typing"))
 CI = os.environ.get("CI") == "true"
 
 

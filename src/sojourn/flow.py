@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 __all__ = [
-    "Acquire", "Begin", "Close", "Commit", "Core", "Execute", "ExecuteMany", "Fetch", "Flow", "InsertEach",
-    "More", "Open", "Prepare", "Release", "Request", "Return", "Rollback", "RollbackTo", "Rows", "Savepoint",
-    "ask", "drive", "drive_async",
+    "Acquire", "Begin", "Close", "Commit", "Core", "Execute", "ExecuteMany", "Fetch", "Finish", "Flow",
+    "InsertEach", "More", "Open", "Prepare", "Release", "Request", "Return", "Rollback", "RollbackTo",
+    "Rows", "Savepoint", "ask", "drive", "drive_async",
 ]  # fmt: skip
 
 
@@ -46,7 +46,7 @@ class Request:
 
 
 class Acquire(Request):
-    """Lend a connection of the engine that is the lane; the reply is the connection."""
+    """Lend a connection of the engine that is the lane, in a transaction; the reply is the connection."""
 
     __slots__ = ()
 
@@ -164,6 +164,12 @@ class Begin(Request):
 
 class Commit(Request):
     """Commit the transaction."""
+
+    __slots__ = ()
+
+
+class Finish(Request):
+    """Commit the transaction and give the connection back: the usual end in one request."""
 
     __slots__ = ()
 

@@ -7,10 +7,17 @@ import random
 import sys
 
 import pytest
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError, MissingGreenlet, MultipleResultsFound, NoResultFound
 
-from sojourn import delete, errors, func, insert, select, text, update
-from sojourn.ext.asyncio import AsyncAttrs, async_object_session, async_scoped_session, async_sessionmaker
+from sojourn import create_engine, delete, errors, func, insert, select, text, update
+from sojourn.ext.asyncio import (
+    AsyncAttrs,
+    AsyncSession,
+    async_object_session,
+    async_scoped_session,
+    async_sessionmaker,
+)
 from sojourn.orm import DeclarativeBase, Mapped, mapped_column
 from tests.databases import databases
 from tests.models import Base, Customer, Order
@@ -316,6 +323,33 @@ async def test_two_phase_commit(adb, maker, engine):
     assert await stored(maker) == ["Ann"]
 
 
+def test_a_blocking_engine_is_refused():
+    """The mistake is told when the session is made, and how to make the right engine."""
+    engine = create_engine("sqlite://")
+    with pytest.raises(errors.SessionError, match="create_async_engine"):
+        AsyncSession(engine)
+    engine.dispose()
+
+
+async def test_listeners_hear_what_the_session_sends(maker, engine):
+    """With a listener on the engine everything goes through Core: same results, each statement heard."""
+    heard = []
+    event.listen(
+        engine.sync_engine, "before_cursor_execute", lambda _c, _k, statement, *_: heard.append(statement)
+    )
+    keys = await store(maker, "Ann", "Bob")
+    async with maker() as session, session.begin():
+        ann = await session.get(Customer, keys[0])
+        ann.name = "Anna"
+        async with session.begin_nested():
+            session.add(Customer(name="Cid"))
+        result = await session.stream_scalars(select(Customer.name).order_by(Customer.id))
+        assert [name async for name in result] == ["Anna", "Bob", "Cid"]
+        await session.delete(await session.get(Customer, keys[1]))
+    assert await stored(maker) == ["Anna", "Cid"]
+    assert {"INSERT", "SELECT", "UPDATE", "SAVEPOINT", "DELETE"} <= {each.split()[0] for each in heard}
+
+
 # -- cancellation -----------------------------------------------------------------------------
 
 
@@ -346,7 +380,7 @@ async def test_random_cancellation_leaves_nothing_half_way(adb, seed):
     for number in range(30):
         tasks[number] = asyncio.create_task(one_task(maker, number, done))
     for _ in range(400):
-        await asyncio.sleep(chance.choice([0, 0, 0, 0.001]))
+        await asyncio.sleep(chance.choice([0, 0, 0, 0.001]))  # sleep: a driver is at work
         if chance.random() < 0.1:
             chance.choice(list(tasks.values())).cancel()
         if all(task.done() for task in tasks.values()):

@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from sojourn.engine.natives import _tag_count
+from sojourn.engine.native_asyncpg import _tag_count
 
 aiosqlite = pytest.importorskip("aiosqlite")
 

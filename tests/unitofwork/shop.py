@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from sojourn import FetchedValue, ForeignKey, Identity, Integer, String, func
+from sojourn import ForeignKey, String, func
 from sojourn.orm import DeclarativeBase, Mapped, mapped_column
 
 ticks = iter(range(1, 10_000_000))
@@ -138,6 +138,3 @@ class Renamed(Base):
 
     key: Mapped[int] = mapped_column("the_id", primary_key=True)
     title: Mapped[str | None] = mapped_column("the title", String(60))
-
-
-__all__ = ["FetchedValue", "Identity", "Integer"]

@@ -1,4 +1,4 @@
-"""Statements and rows in bulk, on every database: INSERT, UPDATE, DELETE of classes, and lists of dictionaries."""
+"""Statements and rows in bulk, on every database."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def test_insert_of_dictionaries(session, count):
         assert session.execute(insert(Thing), given).rowcount == count
     else:
         session.bulk_insert_mappings(Thing, given)
-    assert [(row["name"], row["rank"]) for row in rows_of(session, Thing)] == [(f"n{n}", n) for n in range(count)]
+    assert [(row["name"], row["rank"]) for row in rows_of(session, Thing)] == [
+        (f"n{n}", n) for n in range(count)
+    ]
     assert given == [{"name": f"n{n}", "rank": n} for n in range(count)]
 
 
@@ -72,7 +74,12 @@ def test_dictionaries_get_defaults(session, count):
     """Defaults of every kind are filled in, also for an explicit None (I2, CF-11)."""
     session.bulk_insert_mappings(Stamped, [{"name": f"n{n}", "fixed": None} for n in range(count)])
     for n, row in enumerate(rows_of(session, Stamped)):
-        assert (row["fixed"], row["shout"], row["expressed"], row["served"]) == ("fixed", f"N{n}", "sql", "served")
+        assert (row["fixed"], row["shout"], row["expressed"], row["served"]) == (
+            "fixed",
+            f"N{n}",
+            "sql",
+            "served",
+        )
         assert row["called"] is not None
 
 
@@ -215,7 +222,7 @@ def test_update_without_synchronising(session, things):
 
 
 def test_criteria_only_the_database_can_evaluate(session, things):
-    """"auto" asks the database, "evaluate" refuses and names the way out."""
+    """ "auto" asks the database, "evaluate" refuses and names the way out."""
     statement = update(Thing).where(func.length(Thing.name) == 2, Thing.rank > 3).values(name=func.upper("x"))
     with pytest.raises(errors.SojournError, match="fetch"):
         session.execute(statement, execution_options={"synchronize_session": "evaluate"})

@@ -53,7 +53,9 @@ def test_python_agrees_with_the_database(criterion, rank):
     with engine.begin() as connection:
         Base.metadata.tables["thing"].create(connection)
         connection.execute(sa.insert(Thing.__table__).values(id=1, rank=rank))
-        answer = connection.execute(sa.select(sa.literal(1)).select_from(Thing.__table__).where(criterion)).first()
+        answer = connection.execute(
+            sa.select(sa.literal(1)).select_from(Thing.__table__).where(criterion)
+        ).first()
     engine.dispose()
     assert bool(evaluate(criterion, Thing(id=1, rank=rank))) == (answer is not None)
 

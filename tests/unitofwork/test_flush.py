@@ -88,7 +88,9 @@ def test_changes_and_deletions_reach_their_rows(session, count):
 
 def test_own_keys_between_generated_ones(session):
     """Entities with a key of their own and without may come in any order."""
-    things = [Thing(id=1000 + n, name=f"own {n}") if n % 3 == 0 else Thing(name=f"made {n}") for n in range(12)]
+    things = [
+        Thing(id=1000 + n, name=f"own {n}") if n % 3 == 0 else Thing(name=f"made {n}") for n in range(12)
+    ]
     session.add_all(things)
     session.flush()
     rows = {row.id: row.name for row in stored(session, Thing)}
@@ -106,7 +108,9 @@ def test_defaults_of_every_kind(session, count):
         assert (row.fixed, row.shout, row.expressed, row.served) == (
             "fixed", entity.name.upper(), "sql", "served",
         )  # fmt: skip
-        assert (entity.fixed, entity.shout, entity.expressed, entity.served) == tuple(row)[2:3] + tuple(row)[4:7]
+        assert (entity.fixed, entity.shout, entity.expressed, entity.served) == tuple(row)[2:3] + tuple(row)[
+            4:7
+        ]
         assert entity.called == row.called
     assert len({e.called for e in entities}) == count
 
@@ -362,7 +366,9 @@ def test_updated_row_that_is_gone(session, count):
         thing.name = "b"
     gone = things[count // 2].id
     session.connection().execute(sa.delete(Thing.__table__).where(Thing.__table__.c.id == gone))
-    with pytest.raises(errors.StaleDataError, match=f"{count - 1} were matched. gone: Thing {gone}") as caught:
+    with pytest.raises(
+        errors.StaleDataError, match=f"{count - 1} were matched. gone: Thing {gone}"
+    ) as caught:
         session.flush()
     assert caught.value.keys == [gone]
 
@@ -398,7 +404,10 @@ def test_updating_to_the_stored_value_counts_as_matched(session):
 )
 def test_refused_value_is_named_and_nothing_is_lost(session, attribute, value, db):
     """A value its type refuses is reported before anything is sent; pending work stays."""
-    if (attribute in ("day", "guid") and db.dialect != "sqlite") or (attribute, db.name) == ("data", "psycopg"):
+    if (attribute in ("day", "guid") and db.dialect != "sqlite") or (attribute, db.name) == (
+        "data",
+        "psycopg",
+    ):
         pytest.skip("not applicable: the driver converts this type, not Python")
     session.add(Thing(name="first"))
     bad = Typed(**{attribute: value})
@@ -511,7 +520,9 @@ def test_skipped_row_is_noticed(engine, db):
         pytest.skip("not applicable: written for SQLite's RAISE(IGNORE)")
     with engine.begin() as connection:
         connection.execute(
-            text("CREATE TRIGGER t BEFORE INSERT ON thing WHEN NEW.name = 'no' BEGIN SELECT RAISE(IGNORE); END")
+            text(
+                "CREATE TRIGGER t BEFORE INSERT ON thing WHEN NEW.name = 'no' BEGIN SELECT RAISE(IGNORE); END"
+            )
         )
     for count in (2, 40):
         with Session(engine) as session:

@@ -65,7 +65,7 @@ def test_own_keys_need_no_reply(name):
 
 
 def test_values_that_do_not_fit_arrays_take_the_next_best():
-    """psycopg finds no wire type for a list of mixed types."""
+    """Psycopg finds no wire type for a list of mixed types."""
     mixed = [Typed(weight=1.5 if n % 2 else 1) for n in range(100)]
     assert technique("psycopg", *mixed) == "ordered values"
     assert technique("psycopg", *(Typed(weight=1.5) for n in range(100))) == "unnest, returning"
@@ -93,7 +93,9 @@ def test_changes_techniques():
             entity.name = "changed"
         for entity in entities[10:]:
             identity.deleted[state_of(entity)] = entity
-        assert [batch.technique for batch in plan_flush(identity, engine_like(name))] == [update, delete], name
+        assert [batch.technique for batch in plan_flush(identity, engine_like(name))] == [update, delete], (
+            name
+        )
 
 
 def test_a_plan_changes_nothing():
@@ -117,11 +119,11 @@ def test_a_plan_prints_itself():
     counted.name = "b"
     assert str(plan_flush(identity, engine_like("sqlite"))) == (
         "FlushPlan  4 batches, 5 rows\n"
-        "  1  INSERT parent  (id)                                 1 row\n"
-        "  2  INSERT child  (id, parent_id)                       1 row\n"
-        "  3  INSERT thing  (name, rank)                          2 rows          -> thing.id\n"
+        "  1  INSERT parent  (id)                                1 row\n"
+        "  2  INSERT child  (id, parent_id)                      1 row\n"
+        "  3  INSERT thing  (name, rank)                         2 rows          -> thing.id\n"
         "  4  UPDATE counted  (name, version) WHERE id, version  1 row, checked"
-    ) or "INSERT parent" in str(plan_flush(identity, engine_like("sqlite")))
+    )
 
 
 def test_large_rows_take_smaller_pages():
@@ -140,7 +142,11 @@ def test_long_values_are_cut_by_length():
 
     entities = [Typed(text="x" * 1_500_000) for _ in range(5)]
     (batch,) = plan_flush(map_of(*entities), engine_like("mariadb"))
-    assert [(start, stop) for start, stop, _ in statements(batch, len(batch.shape.binds))] == [(0, 2), (2, 4), (4, 5)]
+    assert [(start, stop) for start, stop, _ in statements(batch, len(batch.shape.binds))] == [
+        (0, 2),
+        (2, 4),
+        (4, 5),
+    ]
 
 
 def test_order_follows_foreign_keys():

@@ -30,6 +30,7 @@ from sojourn.flow import (
     Execute,
     ExecuteMany,
     Fetch,
+    Finish,
     InsertEach,
     More,
     Open,
@@ -116,6 +117,11 @@ class AsyncLane:
     def in_transaction(self) -> bool:
         """Whether a transaction is open, or starts with the next statement."""
         return self._native is not None and self._native.in_transaction
+
+    @property
+    def driver_connection(self) -> Any:
+        """The driver's own connection."""
+        return self.native.raw
 
     @property
     def is_valid(self) -> bool:
@@ -238,12 +244,20 @@ class AsyncLane:
     # -- transactions -------------------------------------------------------------------------
 
     async def _begin(self, _request: Begin) -> None:
+        await self.begin()
+
+    async def begin(self) -> None:
+        """Start a transaction; the server is told with the first statement."""
         self._begun = True
         if self._watched or self._core is not None:
             await self.blocking(self.core_connection)
         self.native.begin()
 
-    async def _commit(self, _request: Commit) -> None:
+    async def _finish(self, _request: Finish) -> None:
+        await self._commit(None)
+        await self.release()
+
+    async def _commit(self, _request: Commit | None) -> None:
         self._begun = False
         if self._prepared is not None:
             await self._finish_prepared("COMMIT")
@@ -437,6 +451,7 @@ class AsyncLane:
         Core: _core_request,
         Begin: _begin,
         Commit: _commit,
+        Finish: _finish,
         Rollback: _rollback,
         Savepoint: _savepoint,
         Release: _release_savepoint,

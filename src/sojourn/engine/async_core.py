@@ -37,6 +37,15 @@ class AsyncTransaction:
         self.sync_transaction: Transaction | None = None
         self._start = start
 
+    @classmethod
+    def over(cls, connection: AsyncConnection, transaction: Transaction | None) -> AsyncTransaction | None:
+        """Return the async front of a transaction that has begun."""
+        if transaction is None:
+            return None
+        front = cls(connection, lambda _core: transaction)
+        front.sync_transaction = transaction
+        return front
+
     async def start(self) -> Self:
         """Begin."""
         connection = self.connection
@@ -282,6 +291,18 @@ class AsyncConnection:
         """Set a savepoint."""
         return AsyncTransaction(self, lambda core: core.begin_nested())
 
+    def begin_twophase(self, xid: Any = None) -> AsyncTransaction:
+        """Begin a transaction for two-phase commit."""
+        return AsyncTransaction(self, lambda core: core.begin_twophase(xid))
+
+    def get_transaction(self) -> AsyncTransaction | None:
+        """Return the transaction that is open, None before the first statement."""
+        return AsyncTransaction.over(self, self._started().get_transaction())
+
+    def get_nested_transaction(self) -> AsyncTransaction | None:
+        """Return the innermost savepoint, None outside of one."""
+        return AsyncTransaction.over(self, self._started().get_nested_transaction())
+
     async def commit(self) -> None:
         """Commit the transaction."""
         await self.run_sync(lambda core: core.commit())
@@ -317,6 +338,11 @@ class AsyncConnection:
     def default_isolation_level(self) -> Any:
         """The isolation level of the first connection of the engine."""
         return self._started().default_isolation_level
+
+    @property
+    def sync_engine(self) -> Any:
+        """Core's engine: where listeners are set."""
+        return self.engine.sync_engine
 
     @property
     def dialect(self) -> Any:

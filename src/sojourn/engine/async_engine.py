@@ -16,7 +16,10 @@ from sojourn import corelink, errors
 from sojourn.engine.async_connection import AsyncLane, Record
 from sojourn.engine.async_core import AsyncConnection
 from sojourn.engine.drivers import describe_psycopg, describe_sqlite
-from sojourn.engine.natives import NATIVES, Aiosqlite, Asyncpg, Native, PsycopgAsync
+from sojourn.engine.native_aiosqlite import Aiosqlite
+from sojourn.engine.native_asyncpg import Asyncpg
+from sojourn.engine.native_psycopg import PsycopgAsync
+from sojourn.engine.natives import Native
 from sojourn.plans import PlanCache
 from sojourn.pool.async_pool import AsyncPool, Handling
 
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Engine
 
     from sojourn.symbols import Traits
+
+NATIVES: dict[str, type[Native]] = {"aiosqlite": Aiosqlite, "asyncpg": Asyncpg, "psycopg": PsycopgAsync}
 
 
 class AsyncEngine:
@@ -76,9 +81,15 @@ class AsyncEngine:
                 raise
         return AsyncLane(self, pool, entry)
 
-    def perform(self, _request: Any) -> Awaitable[AsyncLane]:
-        """Carry out the one request an engine knows: Acquire."""
-        return self.acquire()
+    async def perform(self, _request: Any) -> AsyncLane:
+        """Carry out the one request an engine knows: lend a connection, in a transaction."""
+        lane = await self.acquire()
+        try:
+            await lane.begin()
+        except BaseException:
+            lane.abandon()
+            raise
+        return lane
 
     # -- what programs use --------------------------------------------------------------------
 

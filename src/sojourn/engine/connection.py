@@ -25,6 +25,7 @@ from sojourn.flow import (
     Execute,
     ExecuteMany,
     Fetch,
+    Finish,
     InsertEach,
     More,
     Open,
@@ -214,6 +215,10 @@ class Connection:
         return self._begun if self._core is None else self._core.in_transaction()
 
     def _begin(self, _request: Begin) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Start a transaction, if none is open."""
         core = self._core
         if core is not None:
             if not core.in_transaction():
@@ -224,7 +229,11 @@ class Connection:
                 self._command(f"BEGIN {level}" if level else "BEGIN")
         self._begun = True  # the other drivers begin with the first statement, at no cost
 
-    def _commit(self, _request: Commit) -> None:
+    def _finish(self, _request: Finish) -> None:
+        self._commit(None)
+        self.release()
+
+    def _commit(self, _request: Commit | None) -> None:
         if self._prepared is not None:
             self._finish_prepared("COMMIT")
             return
@@ -330,6 +339,7 @@ class Connection:
         Close: _close_stream,
         Begin: _begin,
         Commit: _commit,
+        Finish: _finish,
         Rollback: _rollback,
         Savepoint: _savepoint,
         Release: _release,

@@ -21,6 +21,7 @@ from sojourn.flow import (
     Execute,
     ExecuteMany,
     Fetch,
+    Finish,
     InsertEach,
     More,
     Open,
@@ -156,10 +157,18 @@ class CoreLane:
     # -- transactions -----------------------------------------------------------------------
 
     def _begin(self, _request: Begin) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Start a transaction, if none is open."""
         if not self._core.in_transaction():
             self._core.begin()
 
-    def _commit(self, _request: Commit) -> None:
+    def _finish(self, _request: Finish) -> None:
+        self._commit(None)
+        self.release()
+
+    def _commit(self, _request: Commit | None) -> None:
         self._core.commit()
         self._savepoints.clear()
 
@@ -210,6 +219,7 @@ class CoreLane:
         Close: _close_stream,
         Begin: _begin,
         Commit: _commit,
+        Finish: _finish,
         Rollback: _rollback,
         Savepoint: _savepoint,
         Release: _release,

@@ -162,8 +162,14 @@ class Engine(CoreEngine):
         return Connection(self, pool, record, proxy, backend)
 
     def perform(self, request: Acquire) -> Connection | CoreLane:
-        """Carry out the one request an engine knows."""
-        return self.acquire()
+        """Carry out the one request an engine knows: lend a connection, in a transaction."""
+        lane = self.acquire()
+        try:
+            lane.begin()
+        except BaseException:
+            lane.abandon()
+            raise
+        return lane
 
     # -- Core's interface -------------------------------------------------------------------
 

@@ -3,6 +3,8 @@
 
 They work on columns of entities, never on one Python object per row. *processors* are one per name, None
 where the value goes to the driver as it is; an attribute that is not in the `__dict__` counts as None.
+
+The collector rests while many rows are collected: it would walk them, and every new entity, again and again.
 """
 
 from __future__ import annotations
@@ -15,12 +17,12 @@ except ImportError:
     from sojourn.kernel import _cython as cython
 
 if cython.compiled:
-    from cython.cimports.sojourn.kernel._capi import sj_deref, sj_dict, sj_weak
+    from cython.cimports.sojourn.kernel._capi import pause_gc, resume_gc, sj_deref, sj_dict, sj_weak
     from cython.cimports.sojourn.kernel.identity import IdentityMap
     from cython.cimports.sojourn.kernel.layout import Layout
     from cython.cimports.sojourn.kernel.state import _DELETED, _PERSISTENT, InstanceState, state_of, unchanged
 else:
-    from sojourn.kernel._plain import sj_deref, sj_dict, sj_weak
+    from sojourn.kernel._plain import pause_gc, resume_gc, sj_deref, sj_dict, sj_weak
     from sojourn.kernel.identity import IdentityMap
     from sojourn.kernel.layout import Layout
     from sojourn.kernel.state import _DELETED, _PERSISTENT, InstanceState, state_of, unchanged
@@ -38,16 +40,6 @@ _MISSING: Any = object()
 # -- collecting --------------------------------------------------------------------------------------------
 
 
-@cython.locals(
-    values=dict,
-    names=tuple,
-    processors=tuple,
-    i=cython.Py_ssize_t,
-    n=cython.Py_ssize_t,
-    row=list,
-    out=list,
-    kind=cython.int,
-)
 def collect_values(
     objs: Iterable[Any],
     names: tuple[str, ...],
@@ -59,6 +51,24 @@ def collect_values(
     *kinds* says per type what its values are: 0 plain, 1 never a parameter (an SQL expression), 2 only when
     a processor converts it. None for *kinds* takes everything as it is.
     """
+    paused = pause_gc()
+    try:
+        return _collect_values(objs, names, processors, kinds)
+    finally:
+        resume_gc(paused)
+
+
+@cython.cfunc
+@cython.locals(
+    values=dict, names=tuple, processors=tuple, i=cython.Py_ssize_t, n=cython.Py_ssize_t, row=list,
+    out=list, kind=cython.int,
+)  # fmt: skip
+def _collect_values(
+    objs: Iterable[Any],
+    names: tuple[str, ...],
+    processors: Processors | None,
+    kinds: Any,
+) -> list[tuple[Any, ...]] | None:
     n = len(names)
     out: list[Any] = []
     for obj in objs:
@@ -77,23 +87,6 @@ def collect_values(
     return out
 
 
-@cython.locals(
-    values=dict,
-    names=tuple,
-    processors=tuple,
-    state=InstanceState,
-    key=tuple,
-    i=cython.Py_ssize_t,
-    n=cython.Py_ssize_t,
-    k=cython.Py_ssize_t,
-    size=cython.Py_ssize_t,
-    here=cython.Py_ssize_t,
-    place=cython.Py_ssize_t,
-    page=list,
-    out=list,
-    kind=cython.int,
-    scalar=cython.bint,
-)
 def collect_pages(
     objs: Sequence[Any],
     states: Sequence[InstanceState] | None,
@@ -107,6 +100,27 @@ def collect_pages(
     With *states* the parts of each entity's key follow its values; *processors* then has one for each part
     too. One tuple per page instead of one per entity: less for the collector to walk.
     """
+    paused = pause_gc()
+    try:
+        return _collect_pages(objs, states, names, processors, kinds, size)
+    finally:
+        resume_gc(paused)
+
+
+@cython.cfunc
+@cython.locals(
+    values=dict, names=tuple, processors=tuple, state=InstanceState, key=tuple, i=cython.Py_ssize_t,
+    n=cython.Py_ssize_t, k=cython.Py_ssize_t, size=cython.Py_ssize_t, here=cython.Py_ssize_t,
+    place=cython.Py_ssize_t, page=list, out=list, kind=cython.int, scalar=cython.bint,
+)  # fmt: skip
+def _collect_pages(
+    objs: Sequence[Any],
+    states: Sequence[InstanceState] | None,
+    names: tuple[str, ...],
+    processors: Processors | None,
+    kinds: Any,
+    size: int,
+) -> list[tuple[Any, ...]] | None:
     n = len(names)
     out: list[Any] = []
     page = []
@@ -154,15 +168,9 @@ def collect_pages(
 
 
 @cython.locals(
-    values=dict,
-    state=InstanceState,
-    i=cython.Py_ssize_t,
-    out=list,
-    column=list,
-    dicts=list,
-    kind=cython.int,
-    scalar=cython.bint,
-)
+    values=dict, state=InstanceState, i=cython.Py_ssize_t, out=list, column=list, dicts=list,
+    kind=cython.int, scalar=cython.bint,
+)  # fmt: skip
 def collect_arrays(
     objs: Sequence[Any],
     states: Sequence[InstanceState] | None,
@@ -203,19 +211,9 @@ def collect_arrays(
 
 
 @cython.locals(
-    state=InstanceState,
-    values=dict,
-    layout=Layout,
-    last_layout=Layout,
-    names=tuple,
-    nones=tuple,
-    runs=list,
-    objs=list,
-    states=list,
-    out=dict,
-    i=cython.Py_ssize_t,
-    n=cython.Py_ssize_t,
-)
+    state=InstanceState, values=dict, layout=Layout, last_layout=Layout, names=tuple, nones=tuple,
+    runs=list, objs=list, states=list, out=dict, i=cython.Py_ssize_t, n=cython.Py_ssize_t,
+)  # fmt: skip
 def group_inserts(
     new: dict[InstanceState, Any], optional: Callable[[Layout], tuple[tuple[str, ...], tuple[bool, ...]]]
 ) -> dict[Layout, list[Any]]:
@@ -273,15 +271,9 @@ def presence(obj: Any, names: tuple[str, ...], nones: tuple[bool, ...]) -> Any:
 
 
 @cython.locals(
-    values=dict,
-    names=tuple,
-    processors=tuple,
-    i=cython.Py_ssize_t,
-    n=cython.Py_ssize_t,
-    row=list,
-    kind=cython.int,
-    state=InstanceState,
-)
+    values=dict, names=tuple, processors=tuple, i=cython.Py_ssize_t, n=cython.Py_ssize_t, row=list,
+    kind=cython.int, state=InstanceState,
+)  # fmt: skip
 def collect_one(
     obj: Any,
     names: tuple[str, ...],
@@ -331,17 +323,6 @@ def changed_names(state: InstanceState, obj: Any) -> tuple[str, ...]:
     return tuple(names)
 
 
-@cython.locals(
-    state=InstanceState,
-    values=dict,
-    committed=dict,
-    layout=Layout,
-    last_layout=Layout,
-    groups=dict,
-    names=list,
-    last_names=list,
-    group=tuple,
-)
 def collect_changes(
     dirty: dict[InstanceState, Any],
 ) -> dict[tuple[Layout, tuple[str, ...]], tuple[list[Any], list[InstanceState]]]:
@@ -349,6 +330,21 @@ def collect_changes(
 
     Setting an attribute back to what it was is no change; an entity without any change is in no group.
     """
+    paused = pause_gc()
+    try:
+        return _collect_changes(dirty)
+    finally:
+        resume_gc(paused)
+
+
+@cython.cfunc
+@cython.locals(
+    state=InstanceState, values=dict, committed=dict, layout=Layout, last_layout=Layout, groups=dict,
+    names=list, last_names=list, group=tuple,
+)  # fmt: skip
+def _collect_changes(
+    dirty: dict[InstanceState, Any],
+) -> dict[tuple[Layout, tuple[str, ...]], tuple[list[Any], list[InstanceState]]]:
     groups: dict[Any, Any] = {}
     last_layout = None
     last_names: list[str] = []
@@ -387,16 +383,9 @@ def collect_changes(
 
 
 @cython.locals(
-    identity=IdentityMap,
-    layout=Layout,
-    state=InstanceState,
-    values=dict,
-    refs=dict,
-    left_out=tuple,
-    made=tuple,
-    place=cython.Py_ssize_t,
-    i=cython.Py_ssize_t,
-)
+    identity=IdentityMap, layout=Layout, state=InstanceState, values=dict, refs=dict, left_out=tuple,
+    made=tuple, place=cython.Py_ssize_t, i=cython.Py_ssize_t,
+)  # fmt: skip
 def settle_inserted(
     identity: IdentityMap,
     layout: Layout,
@@ -525,17 +514,9 @@ def run_each(cursor: Any, text: str, rows: Iterable[Any]) -> list[int]:
 
 
 @cython.locals(
-    mapping=dict,
-    names=tuple,
-    processors=tuple,
-    needed=tuple,
-    i=cython.Py_ssize_t,
-    n=cython.Py_ssize_t,
-    place=cython.Py_ssize_t,
-    row=list,
-    out=list,
-    kind=cython.int,
-)
+    mapping=dict, names=tuple, processors=tuple, needed=tuple, i=cython.Py_ssize_t, n=cython.Py_ssize_t,
+    place=cython.Py_ssize_t, row=list, out=list, kind=cython.int,
+)  # fmt: skip
 def collect_mappings(
     mappings: Sequence[Any],
     start: int,

@@ -112,7 +112,7 @@ def configure_mappers() -> None:
     """Finish all mappers made since the last call; cheap to repeat, called by whoever needs them finished."""
     if _UNTYPED:
         _bind_typed()
-    while _PENDING:
+    while _PENDING.data:  # the set inside: asking a WeakSet for its length costs 0.2 us in every new session
         mappers = list(_PENDING)
         _call_hooks(mappers, "__declare_first__")
         for mapper in mappers:

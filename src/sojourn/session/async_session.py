@@ -13,6 +13,7 @@ from __future__ import annotations
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+import sqlalchemy
 from sqlalchemy.exc import NoResultFound
 
 from sojourn import corelink, errors
@@ -141,6 +142,13 @@ class AsyncSession(SessionCore):
         self.identity.loader = refuse_load
         self._busy = False
         self._opened: Stream | None = None
+        for engine in (self.bind, *self.binds.values()):
+            if isinstance(engine, sqlalchemy.Engine):
+                raise errors.SessionError(
+                    f"AsyncSession cannot wait for a blocking engine ({engine!r}).",
+                    "Make an async one: create_async_engine('postgresql+asyncpg://...'), "
+                    "'sqlite+aiosqlite:///...'.",
+                )
 
     # -- the one door -----------------------------------------------------------------------
 

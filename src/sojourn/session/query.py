@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import sqlalchemy
 from sqlalchemy import func
@@ -10,34 +10,52 @@ from sqlalchemy.exc import InvalidRequestError, MultipleResultsFound, NoResultFo
 
 from sojourn import corelink
 from sojourn.errors import SessionError
-from sojourn.session.work import class_of
+from sojourn.session.work import NOTHING, class_of
 from sojourn.statements import delete, select, update
 from sojourn.statements.builders import Select
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from sojourn.session.session import Session
 
 T = TypeVar("T")
+
+
+class Answers(Protocol):
+    """What a query asks of its session, which is built above it."""
+
+    def get(self, entity: Any, ident: Any, *, execution_options: Mapping[str, Any] = ...) -> Any: ...
+    def scalar(self, statement: Any, params: Any = None, **options: Any) -> Any: ...
+    def scalars(
+        self, statement: Any, params: Any = None, *, execution_options: Mapping[str, Any] = ...
+    ) -> Any: ...
+    def execute(
+        self, statement: Any, params: Any = None, *, execution_options: Mapping[str, Any] = ...
+    ) -> Any: ...
 
 
 class Query(Generic[T]):
     """Criteria and order for a read, answered by its session; each step returns a new query."""
 
-    def __init__(self, entities: Any, session: Session | None = None) -> None:
-        entities = entities if isinstance(entities, (tuple, list)) else (entities,)
+    _options: Mapping[str, Any] = NOTHING
+    _params: Mapping[str, Any] = NOTHING
+
+    def __init__(self, entities: Any, session: Answers | None = None) -> None:
+        if entities.__class__ is not tuple:
+            entities = tuple(entities) if isinstance(entities, list) else (entities,)
         self.session = session
-        self._entities = tuple(entities)
+        self._entities = entities
+        self._single = len(entities) == 1 and isinstance(entities[0], type)
+        # What filter_by means by a name, while there is no join that could mean something else.
+        layout = getattr(entities[0], "__sojourn_layout__", None) if self._single else None
+        self._names: Mapping[str, Any] = NOTHING if layout is None else layout.attributes
         self._statement: Any = select(*entities)
-        self._options: dict[str, Any] = {}
-        self._params: dict[str, Any] = {}
 
     # -- building ---------------------------------------------------------------------------
 
     def _with(self, statement: Any) -> Self:
-        query: Self = object.__new__(type(self))
-        vars(query).update(vars(self), _statement=statement)
+        query: Self = object.__new__(self.__class__)
+        query.__dict__ = {**self.__dict__, "_statement": statement}
         return query
 
     def _with_options(self, **options: Any) -> Self:
@@ -54,8 +72,13 @@ class Query(Generic[T]):
         return self.filter(*criteria)
 
     def filter_by(self, **values: Any) -> Self:
-        """Keep rows whose attributes equal these *values*."""
-        return self._with(self._statement.filter_by(**values))
+        """Keep rows whose attributes equal these *values*, on the class joined last or else the first."""
+        statement, names = self._statement, self._names
+        try:
+            return self._with(statement.where(*[names[name] == value for name, value in values.items()]))
+        except KeyError:
+            by_name = statement.filter_by_last if isinstance(statement, Select) else statement.filter_by
+            return self._with(by_name(**values))
 
     def order_by(self, *clauses: Any) -> Self:
         """Sort by *clauses*; a single None or False takes the sorting away."""
@@ -92,9 +115,12 @@ class Query(Generic[T]):
 
     def join(self, target: Any, onclause: Any = None, *, isouter: bool = False, full: bool = False) -> Self:
         """Join another class or table."""
-        if onclause is None:
-            return self._with(self._statement.join(target, isouter=isouter, full=full))
-        return self._with(self._statement.join(target, onclause, isouter=isouter, full=full))
+        joined = self._statement.join(
+            target, *[] if onclause is None else [onclause], isouter=isouter, full=full
+        )
+        query = self._with(joined)
+        query.__dict__["_names"] = NOTHING
+        return query
 
     def outerjoin(self, target: Any, onclause: Any = None, *, full: bool = False) -> Self:
         """Join another class or table, keeping rows without a partner."""
@@ -107,13 +133,14 @@ class Query(Generic[T]):
     def with_entities(self, *entities: Any) -> Query[Any]:
         """Select *entities* instead, under the same criteria."""
         query: Query[Any] = self._with(self._core().with_only_columns(*entities))
-        query._entities = entities
+        single = len(entities) == 1 and isinstance(entities[0], type)
+        query.__dict__.update(_entities=entities, _single=single, _names=NOTHING)
         return query
 
     def add_columns(self, *columns: Any) -> Query[Any]:
         """Select *columns* too."""
         query: Query[Any] = self._with(self._core().add_columns(*columns))
-        query._entities = (*self._entities, *columns)
+        query.__dict__.update(_entities=(*self._entities, *columns), _single=False)
         return query
 
     def options(self, *options: Any) -> Self:
@@ -146,7 +173,7 @@ class Query(Generic[T]):
         """Fetch *count* rows at a time while iterating."""
         return self._with_options(yield_per=count)
 
-    def with_session(self, session: Session) -> Self:
+    def with_session(self, session: Answers) -> Self:
         """Return this query for another session."""
         query = self._with(self._statement)
         query.session = session
@@ -231,15 +258,11 @@ class Query(Generic[T]):
 
     # -- reading ----------------------------------------------------------------------------
 
-    def _session(self) -> Session:
+    def _session(self) -> Answers:
         if self.session is None:
             msg = "This query belongs to no session; give it one: query.with_session(session)."
             raise InvalidRequestError(msg)
         return self.session
-
-    @property
-    def _single(self) -> bool:
-        return len(self._entities) == 1 and isinstance(self._entities[0], type)
 
     def _result(self, statement: Any = None) -> Any:
         """Run the query: entities for a query of one class, rows otherwise."""
@@ -256,8 +279,7 @@ class Query(Generic[T]):
 
     def first(self) -> T | None:
         """Return the first entity or row, None without one; asks for one row only."""
-        statement = self._statement
-        found: T | None = self._result(statement.limit(1)).first()
+        found: T | None = self._result(self._statement.limit(1)).first()
         return found
 
     def one(self) -> T:
@@ -282,7 +304,8 @@ class Query(Generic[T]):
 
     def get(self, ident: Any) -> T | None:
         """Return the entity with this primary key, or None."""
-        return self._session().get(self._entities[0], ident, execution_options=self._options)
+        found: T | None = self._session().get(self._entities[0], ident, execution_options=self._options)
+        return found
 
     def count(self) -> int:
         """Count the rows this query would return."""

@@ -52,6 +52,8 @@ class ReadsCore(WorkCore):
         layout = mapper.layout
         if layout.scalar_key:
             kind = type(ident)
+            if kind is int or kind is str:
+                return ident
             if kind is tuple or kind is list or kind is dict or isinstance(ident, (tuple, list, Mapping)):
                 return self._tuple_key(mapper, ident)[0]
             if ident is None:

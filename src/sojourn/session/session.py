@@ -187,7 +187,9 @@ class Session(SessionCore):
 
     def commit(self) -> None:
         """Flush and commit; inside `with session.begin_nested()` this releases that savepoint (CF-3)."""
-        self._run(self.commit_flow())
+        level = self.transaction
+        plain = level is not None and level.parent is None
+        self._run(self.commit_root_flow(level) if plain else self.commit_flow())  # type: ignore[arg-type]
 
     def rollback(self) -> None:
         """Roll back; inside `with session.begin_nested()` this undoes that savepoint only (CF-3)."""
@@ -231,9 +233,12 @@ class Session(SessionCore):
     ) -> T | None:
         """Return the entity with this primary key, or None."""
         if not populate_existing and with_for_update is None and not execution_options:
+            found: T | None = self.identity.hit(entity, ident)
+            if found is not None:
+                return found
             layout = getattr(entity, "__sojourn_layout__", None)
             if layout is not None and ident.__class__ in PLAIN_KEYS and layout.scalar_key:
-                found: T | None = self.identity.find_loaded(layout, ident)
+                found = self.identity.find_loaded(layout, ident)
                 if found is not None and found.__class__ is entity:
                     return found
                 request = self.get_request(layout, ident)

@@ -9,13 +9,28 @@ are expired. A released savepoint hands its memory to what surrounds it.
 from __future__ import annotations
 
 import enum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from sojourn.errors import PendingRollback, TransactionState
 
 if TYPE_CHECKING:
-    from sojourn.session.work import WorkCore
+    from sojourn.flow import Flow
+    from sojourn.kernel.identity import IdentityMap
+    from sojourn.kernel.state import InstanceState
     from sojourn.unitofwork.record import FlushRecord
+
+
+class Transacting(Protocol):
+    """What a transaction asks of the session it belongs to, which is built above it."""
+
+    @property
+    def identity(self) -> IdentityMap: ...
+    def commit_flow(self, upto: TransactionCore | None = None) -> Flow[None]: ...
+    def rollback_flow(self, upto: TransactionCore | None = None) -> Flow[None]: ...
+    def prepare_flow(self) -> Flow[None]: ...
+    def forget_insert(self, state: InstanceState) -> None: ...
+    def restore_key(self, state: InstanceState, key: Any) -> None: ...
+    def restore_deleted(self, state: InstanceState, instance: Any) -> None: ...
 
 
 class Stage(enum.Enum):
@@ -54,10 +69,10 @@ class TransactionCore:
         "_held", "cause", "flushed", "identity", "in_block", "name", "nested", "parent", "stage",
     )  # fmt: skip
 
-    def __init__(self, core: WorkCore, parent: TransactionCore | None, name: str | None) -> None:
+    def __init__(self, core: Transacting, parent: TransactionCore | None, name: str | None) -> None:
         # Not the session itself: one that is dropped must end at once, not when the collector comes (B6).
         self.identity = core.identity
-        self._held: WorkCore | None = None
+        self._held: Transacting | None = None
         self.parent = parent
         self.nested = name is not None
         self.name = name
@@ -67,9 +82,9 @@ class TransactionCore:
         self.flushed: list[FlushRecord] = []  # oldest first
 
     @property
-    def core(self) -> WorkCore:
+    def core(self) -> Transacting:
         """The session this level belongs to; raise TransactionState when it is gone."""
-        core: WorkCore | None = self.identity.session
+        core: Transacting | None = self.identity.session
         if core is None:
             raise TransactionState(
                 "The session of this transaction is gone.", "Keep it: session = Session(engine)."

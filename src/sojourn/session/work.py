@@ -14,8 +14,8 @@ from sojourn.errors import (
 )
 from sojourn.flow import (
     Acquire,
-    Begin,
     Commit,
+    Finish,
     Flow,
     Prepare,
     Release,
@@ -260,17 +260,20 @@ class WorkCore:
             if not hasattr(engine, "perform"):
                 raise NoBind(f"{engine!r} (not made by sojourn.create_engine)")
             lane = yield from ask(Acquire(engine))
+            if transaction.parent is not None:
+                yield from self._catch_up_flow(lane)
             self.lanes[engine] = lane
-            try:
-                yield from ask(Begin(lane))
-                for level in reversed(list(self._levels())):
-                    if level.nested:
-                        yield from ask(Savepoint(lane, level.name or ""))
-            except BaseException:
-                del self.lanes[engine]
-                lane.abandon()
-                raise
         return lane
+
+    def _catch_up_flow(self, lane: Any) -> Flow[None]:
+        """Set the savepoints that are open on a connection that comes late."""
+        try:
+            for level in reversed(list(self._levels())):
+                if level.nested:
+                    yield from ask(Savepoint(lane, level.name or ""))
+        except BaseException:
+            lane.abandon()
+            raise
 
     def _levels(self) -> Iterator[TransactionCore]:
         """Yield the levels of the transaction, innermost first."""
@@ -302,14 +305,14 @@ class WorkCore:
         if level is None:
             level = self.begin_transaction()
         if level.parent is None:
-            yield from self._commit_root_flow(level)
+            yield from self.commit_root_flow(level)
             return
         target = upto or (level if level.in_block else None)
         while level is not None:
             if level.parent is not None:
                 yield from self._release_flow(level)
             else:
-                yield from self._commit_root_flow(level)
+                yield from self.commit_root_flow(level)
             if level is target:
                 break
             level = self.transaction
@@ -342,7 +345,8 @@ class WorkCore:
         level.stage = Stage.COMMITTED
         self.transaction = level.parent
 
-    def _commit_root_flow(self, level: TransactionCore) -> Flow[None]:
+    def commit_root_flow(self, level: TransactionCore) -> Flow[None]:
+        """Flush and commit the root transaction on every connection, and give these back."""
         if level.stage is not Stage.PREPARED:
             if level.stage is not Stage.ACTIVE:
                 level.check("commit")
@@ -353,10 +357,14 @@ class WorkCore:
                     yield from self._flush_all_flow()
             if self.twophase and len(self.lanes) > 1:
                 yield from self.prepare_flow()
-        lanes = list(self.lanes.values())
+        lanes = self.lanes
         try:
-            for lane in lanes:
-                yield from ask(Commit(lane))
+            if len(lanes) > 1:  # given back only when all have committed: a failure rolls the others back
+                for lane in lanes.values():
+                    yield from ask(Commit(lane))
+            else:
+                for lane in lanes.values():
+                    yield from ask(Finish(lane))
         except Exception:
             yield from self.rollback_flow(level)
             raise
@@ -370,7 +378,11 @@ class WorkCore:
                     self.identity.discard(state)
         if self.expire_on_commit:
             self.identity.expire_all()
-        yield from self._end_flow()
+        if len(lanes) > 1:
+            yield from self._end_flow()
+        else:
+            lanes.clear()
+            self.transaction = None
 
     def prepare_flow(self) -> Flow[None]:
         """Prepare the transaction on every connection for two-phase commit."""
@@ -526,7 +538,12 @@ class WorkCore:
             return
         self._flushing = True
         try:
-            if self.binds:
+            if not self.binds:
+                engine = self.bind
+                if engine is None:
+                    engine = self.find_bind(next(iter(self._waiting())).layout.mapper)
+                yield from self._flush_on_flow(engine, None if objects is None else list(objects))
+            else:
                 for engine in {self.find_bind(state.layout.mapper): None for state in self._waiting()}:
                     mine = [
                         state.obj()
@@ -534,11 +551,6 @@ class WorkCore:
                         if self.find_bind(state.layout.mapper) is engine
                     ]
                     yield from self._flush_on_flow(engine, mine)
-            else:
-                engine = self.bind
-                if engine is None:
-                    engine = self.find_bind(next(iter(self._waiting())).layout.mapper)
-                yield from self._flush_on_flow(engine, None if objects is None else list(objects))
         finally:
             self._flushing = False
 
@@ -553,11 +565,9 @@ class WorkCore:
         lane = self.lanes.get(engine)
         if lane is None:
             lane = yield from self.lane_flow(engine)
-        if level.flushed:
-            record = level.flushed[-1]  # one record for many small flushes
-        else:
-            record = FlushRecord()
-            level.flushed.append(record)
+        if not level.flushed:
+            level.flushed.append(FlushRecord())
+        record = level.flushed[-1]  # one for many small flushes
         try:
             yield from run_flush_plan(lane, self.identity, plan, record)
         except Exception as error:

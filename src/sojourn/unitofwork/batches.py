@@ -34,7 +34,7 @@ class Batch:
 
     # Parameters are in one of three forms: `rows` has a tuple per row (for "one by one" what was given, by
     # column), `params` one per statement of `size` rows, `arrays` a list per column. The last two make fewer
-    # objects. What most batches do not have is a class attribute, because a flush of one entity is all set-up.
+    # objects. What most batches do not have is a class attribute: a flush of one entity is all set-up.
     params: list[tuple[Any, ...]] | None = None
     size = 0
     arrays: list[Any] | None = None
@@ -46,7 +46,7 @@ class Batch:
         self,
         kind: str,
         writer: Writer,
-        shape: InsertShape | UpdateShape | DeleteShape | Any,
+        shape: Any,  # Any: one of the three shapes, as the kind says
         entities: list[Any],
         states: list[InstanceState],
         rows: list[Any],
@@ -60,7 +60,9 @@ class Batch:
         self.states = states
         self.rows = rows
         self.technique = technique
-        self.writeback = writeback  # (attribute, value per row): made in Python, told to the entities when stored
+        self.writeback = (
+            writeback  # (attribute, value per row): made in Python, told to the entities when stored
+        )
 
     def __len__(self) -> int:
         return len(self.entities)
@@ -79,7 +81,11 @@ class Batch:
         rows = f"{len(self)} row{'' if len(self) == 1 else 's'}"
         if self.kind == INSERT:
             back = ", ".join(f"{table}.{field.column.name}" for field in shape.returned)
-            return f"INSERT {table}  ({', '.join(names_of(shape.fields))})", rows, f"-> {back}" if back else ""
+            return (
+                f"INSERT {table}  ({', '.join(names_of(shape.fields))})",
+                rows,
+                f"-> {back}" if back else "",
+            )
         where = ", ".join(names_of(shape.key_fields))
         if self.kind == UPDATE:
             text = f"UPDATE {table}  ({', '.join(names_of(shape.fields))}) WHERE {where}"
@@ -140,10 +146,12 @@ class LeanPlan(FlushPlan):
     __slots__ = ("entity", "kind", "row", "shape", "state")
 
     lean = True
-    empty = False  # type: ignore[misc]  # it never is
-    clean = ()  # type: ignore[misc]
+    empty = False  # it never is
+    clean = ()
 
-    def __init__(self, kind: str, shape: Any, entity: Any, state: InstanceState, row: tuple[Any, ...]) -> None:
+    def __init__(
+        self, kind: str, shape: Any, entity: Any, state: InstanceState, row: tuple[Any, ...]
+    ) -> None:
         self.kind = kind
         self.shape = shape
         self.entity = entity
@@ -161,7 +169,9 @@ class LeanPlan(FlushPlan):
 
 
 #: Techniques that can take their parameters as one tuple per statement.
-PAGED: Final = frozenset(("values", "values, returning", "ordered values", "from values", "join values", "in"))
+PAGED: Final = frozenset(
+    ("values", "values, returning", "ordered values", "from values", "join values", "in")
+)
 #: Techniques that take one array per column.
 ARRAYS: Final = frozenset(("unnest", "unnest, returning", "from unnest", "any"))
 
@@ -181,8 +191,11 @@ def choose_insert(shape: InsertShape, count: int, *, reply: bool = True, arrays:
         if count == 1 or not shape.columns:
             return "each"
         return "unnest" if arrays else "values"
-    if traits.lastrowid_loop and shape.made_counter and len(shape.returned) == 1 and (
-        count <= EACH_UP_TO or not traits.returning or not shape.columns
+    if (
+        traits.lastrowid_loop
+        and shape.made_counter
+        and len(shape.returned) == 1
+        and (count <= EACH_UP_TO or not traits.returning or not shape.columns)
     ):
         return "each, lastrowid"
     if not traits.returning:
@@ -222,7 +235,7 @@ def choose_delete(shape: DeleteShape, count: int, *, arrays: bool = True) -> str
 
 
 def fit(columns: Iterable[Sequence[Any]], driver: str) -> bool:
-    """Return whether each column can travel as an array: the driver must find one wire type for its values."""
+    """Return whether each column can travel as an array: the driver finds one wire type for its values."""
     if driver != "psycopg":
         return True
     for column in columns:
@@ -230,7 +243,11 @@ def fit(columns: Iterable[Sequence[Any]], driver: str) -> bool:
         kinds.discard(type(None))
         if len(kinds) > 1:
             return False
-        if kinds and hasattr(next(iter(kinds)), "tzinfo") and len({_aware(v) for v in column if v is not None}) > 1:
+        if (
+            kinds
+            and hasattr(next(iter(kinds)), "tzinfo")
+            and len({_aware(v) for v in column if v is not None}) > 1
+        ):
             return False
     return True
 
@@ -291,7 +308,8 @@ def has_long_values(shape: Any) -> bool:
     if known is None:
         dialect = shape.writer.dialect
         known = shape.long_values = any(
-            any(word in type_name(field.column.type, dialect) for word in _LONG_TYPES) for field in shape.bound
+            any(word in type_name(field.column.type, dialect) for word in _LONG_TYPES)
+            for field in shape.bound
         )
     return known
 

@@ -27,7 +27,7 @@ from sojourn.symbols import REFRESH
 from sojourn.unitofwork.evaluate import EXPIRED, Evaluators, NotEvaluable, matching
 from sojourn.unitofwork.mappings import bulk_insert_flow, bulk_save_flow, bulk_update_flow, check_keys
 from sojourn.unitofwork.record import FlushRecord
-from sojourn.unitofwork.rowops import SERVER, writer_for
+from sojourn.unitofwork.rowops import writer_for
 
 if TYPE_CHECKING:
     from sojourn.kernel.identity import IdentityMap
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from sojourn.unitofwork.rowops import Writer
 
 __all__ = [
-    "ChangeResult", "bulk_insert_flow", "bulk_save_flow", "bulk_update_flow", "change_flow", "is_entity_change",
+    "ChangeResult", "bulk_insert_flow", "bulk_save_flow", "bulk_update_flow", "change_flow",
+    "is_entity_change",
 ]  # fmt: skip
 
 
@@ -60,7 +61,8 @@ def find_changed(statement: Any) -> Mapper[Any] | None:
     if not isinstance(statement, (Insert, Update, Delete)):
         return None
     found = corelink.notes_on(statement.table).get(corelink.ENTITY)
-    return getattr(found, "mapper", found)
+    mapper: Mapper[Any] | None = getattr(found, "mapper", found)
+    return mapper
 
 
 def change_flow(
@@ -98,7 +100,9 @@ def _with_column_keys(statement: Any, mapper: Mapper[Any]) -> Any:
     def renamed(given: Any) -> Any:
         if not isinstance(given, Mapping):
             return given
-        return {mapper.column_of.get(key, key) if isinstance(key, str) else key: v for key, v in given.items()}
+        return {
+            mapper.column_of.get(key, key) if isinstance(key, str) else key: v for key, v in given.items()
+        }
 
     return corelink.with_given_values(statement, renamed(values), [renamed(row) for row in rows])
 
@@ -107,7 +111,12 @@ def _with_column_keys(statement: Any, mapper: Mapper[Any]) -> Any:
 
 
 def _insert_flow(
-    lane: Any, identity: IdentityMap, mapper: Mapper[Any], statement: Any, params: Any, options: Mapping[str, Any]
+    lane: Any,
+    identity: IdentityMap,
+    mapper: Mapper[Any],
+    statement: Any,
+    params: Any,
+    options: Mapping[str, Any],
 ) -> Flow[Any]:
     returning = corelink.returning(statement)
     values, rows = corelink.given_values(statement)
@@ -168,8 +177,8 @@ def _core_flow(
 
 
 _OWN_OPTIONS = frozenset((
-    "synchronize_session", "populate_existing", "render_nulls", "dml_strategy", "autoflush", "is_update_using",
-    "is_delete_using", "identity_token",
+    "synchronize_session", "populate_existing", "render_nulls", "dml_strategy", "autoflush",
+    "is_update_using", "is_delete_using", "identity_token",
 ))  # fmt: skip
 
 
@@ -209,7 +218,7 @@ def _made_by_updates(writer: Writer) -> tuple[str, ...]:
     return tuple(
         field.name
         for field in writer.fields
-        if field.name and (field.change or field.change == SERVER or field is writer.version)
+        if field.name and (field.change or field is writer.version)
     )
 
 
@@ -226,7 +235,11 @@ def _give_values(
     for name, value in new.items():
         if name in waiting:
             continue
-        if value is EXPIRED or hasattr(value, "__clause_element__") or getattr(value, "is_clause_element", False):
+        if (
+            value is EXPIRED
+            or hasattr(value, "__clause_element__")
+            or getattr(value, "is_clause_element", False)
+        ):
             own.pop(name, None)
         elif name in own:
             own[name] = value
@@ -255,11 +268,9 @@ def _criteria_flow(
         return (yield from _core_flow(lane, identity, statement, params, options, REFRESH))
     matched: list[Any] = []
     unsure: list[Any] = []
-    fetched = how == "fetch"
+    fetched = how == "fetch" or (how == "auto" and bool(params))
     if not fetched:
         try:
-            if params:
-                raise NotEvaluable("a criterion with parameters given at execution")
             evaluators = Evaluators(mapper, traits.dialect, strict=how == "auto")
             criteria = [statement.whereclause] if statement.whereclause is not None else []
             test = evaluators.all_of(criteria) if criteria else lambda _: True
@@ -274,8 +285,8 @@ def _criteria_flow(
     elif fetched:
         can = traits.update_returning if isinstance(statement, Update) else traits.delete_returning
         if can and not returning:
-            columns = [mapper.local_table.c[column.key] for column in mapper.primary_key]
-            result = yield from ask(Core(lane, statement.returning(*columns), params, _for_core(options)))
+            asked = statement.returning(*mapper.primary_key)
+            result = yield from ask(Core(lane, asked, params, _for_core(options)))
             keys = [tuple(row) for row in result]
             matched = _entities(identity, mapper, keys)
             _synchronize(identity, mapper, statement, engine, matched, [], record)

@@ -37,7 +37,7 @@ class NotEvaluable(SojournError):
         self.thing = thing
         super().__init__(
             f"{thing} cannot be evaluated in Python.",
-            'Let the database tell: execution_options={"synchronize_session": "fetch"} (or "auto", the default).',
+            'Let the database tell: execution_options={"synchronize_session": "fetch"}, or "auto".',
         )
 
 
@@ -89,7 +89,11 @@ class Evaluators:
             return self._column(clause)
         if isinstance(clause, (elements.Null, elements.True_, elements.False_)):
             constant = {elements.Null: None, elements.True_: True, elements.False_: False}[
-                next(kind for kind in (elements.Null, elements.True_, elements.False_) if isinstance(clause, kind))
+                next(
+                    kind
+                    for kind in (elements.Null, elements.True_, elements.False_)
+                    if isinstance(clause, kind)
+                )
             ]
             return lambda _: constant
         if isinstance(clause, elements.BooleanClauseList):
@@ -118,7 +122,11 @@ class Evaluators:
     def _column(self, clause: Any) -> Evaluator:
         name = self.mapper.name_of.get(clause)
         if name is None:
-            plain = getattr(self.mapper.local_table, "c", {}).get(clause.key) if clause.table is not None else None
+            plain = (
+                getattr(self.mapper.local_table, "c", {}).get(clause.key)
+                if clause.table is not None
+                else None
+            )
             if plain is not None and clause.table.name == getattr(self.mapper.local_table, "name", None):
                 name = self.mapper.name_of.get(plain)
         if name is None:
@@ -175,7 +183,9 @@ class Evaluators:
         right = clause.right
         if isinstance(right, elements.Grouping):
             right = right.element
-        if isinstance(right, elements.BindParameter) and isinstance(right.value, (list, tuple, set, frozenset)):
+        if isinstance(right, elements.BindParameter) and isinstance(
+            right.value, (list, tuple, set, frozenset)
+        ):
             values = list(right.value)
         else:
             raise NotEvaluable(clause)
@@ -232,7 +242,9 @@ def _not(value: Any) -> Any:
     return value if value is None or value is EXPIRED else not value
 
 
-def matching(entities: Iterable[Any], mapper: Mapper[Any], criterion: Evaluator) -> tuple[list[Any], list[Any]]:
+def matching(
+    entities: Iterable[Any], mapper: Mapper[Any], criterion: Evaluator
+) -> tuple[list[Any], list[Any]]:
     """Return the entities of *mapper* that meet *criterion*, and those of which that cannot be told."""
     sure, unsure = [], []
     for entity in entities:

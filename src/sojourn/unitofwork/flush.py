@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 __all__ = ["FlushRecord", "flush_flow", "plan_flush"]
 
 
-def flush_flow(lane: Any, identity: IdentityMap, plan: FlushPlan, record: FlushRecord | None = None) -> Flow[None]:
-    """Send the batches of *plan* through *lane* and settle the entities; *record* notes what was done to them."""
+def flush_flow(
+    lane: Any, identity: IdentityMap, plan: FlushPlan, record: FlushRecord | None = None
+) -> Flow[None]:
+    """Send the batches of *plan* through *lane*, settle the entities, and note in *record* what was done."""
     if record is None:
         record = FlushRecord()
     if plan.lean:
@@ -41,7 +43,9 @@ def flush_flow(lane: Any, identity: IdentityMap, plan: FlushPlan, record: FlushR
         if batch.missing_versions:
             yield from _read_versions_flow(lane, batch)
         if batch.kind == INSERT:
-            yield from writing.INSERTS[batch.technique](lane, batch, partial(settle_inserted, identity, batch, record))
+            yield from writing.INSERTS[batch.technique](
+                lane, batch, partial(settle_inserted, identity, batch, record)
+            )
         elif batch.kind == DELETE:
             yield from _delete_flow(lane, identity, batch, record)
         else:
@@ -116,7 +120,7 @@ def settle_inserted(
     units.settle_inserted(identity, writer.layout, entities, states, keys, names, rows)
     lapsed = shape.lapsed if keys is None and rows is not None else shape.lapsed_unreturned
     if batch.technique == "one by one":
-        lapsed = (*lapsed, *_expressions(batch))
+        lapsed = (*lapsed, *(name for name in _expressions(batch) if name not in names))
     if lapsed:
         for entity in entities:
             own = dict_of(entity)
@@ -132,7 +136,8 @@ def _expressions(batch: Batch) -> tuple[str, ...]:
     return tuple(
         name_of[column]
         for column, value in row.items()
-        if column in name_of and (hasattr(value, "__clause_element__") or getattr(value, "is_clause_element", False))
+        if column in name_of
+        and (hasattr(value, "__clause_element__") or getattr(value, "is_clause_element", False))
     )
 
 
@@ -163,7 +168,8 @@ def settle_updated(
                 own[field.name] = value
     lapsed = shape.lapsed
     if batch.technique == "one by one":
-        lapsed = (*lapsed, *_expressions(batch))
+        back = {field.name for field in shape.returned} if rows is not None else ()
+        lapsed = (*lapsed, *(name for name in _expressions(batch) if name not in back))
     if lapsed:
         for entity in entities:
             own = dict_of(entity)
@@ -227,7 +233,8 @@ def stale(verb: str, batch: Batch, count: int, gone: list[Any], changed: list[An
         f"{'; '.join(parts) or 'Which, cannot be told: the database reports another count than its rows'}."
     )
     error = StaleData(
-        what.rstrip(), "Somebody else changed them. Roll back, load them again, and repeat: session.rollback()."
+        what.rstrip(),
+        "Somebody else changed them. Roll back, load them again, and repeat: session.rollback().",
     )
     error.entity = writer.entity  # type: ignore[attr-defined]
     error.keys = [*gone, *changed]  # type: ignore[attr-defined]
@@ -271,11 +278,13 @@ def _delete_flow(lane: Any, identity: IdentityMap, batch: Batch, record: FlushRe
     count, _ = yield from writing.DELETES[batch.technique](lane, batch)
     if count not in (-1, len(batch)) and getattr(batch.writer.mapper, "confirm_deleted_rows", True):
         if batch.writer.version is not None:
-            stored = yield from writing.stored_versions_flow(lane, batch.writer, [s.key for s in batch.states])
+            stored = yield from writing.stored_versions_flow(
+                lane, batch.writer, [s.key for s in batch.states]
+            )
             raise stale("DELETE", batch, count, [], [s.key for s in batch.states if s.key in stored])
         warnings.warn(
-            f"DELETE statement on table '{batch.writer.table.fullname}' expected to delete {len(batch)} row(s) of "
-            f"{batch.writer.entity}; {count} were matched. Somebody else deleted them before. "
+            f"DELETE statement on table '{batch.writer.table.fullname}' expected to delete {len(batch)} "
+            f"row(s) of {batch.writer.entity}; {count} were matched. Somebody else deleted them before. "
             "confirm_deleted_rows=False in __mapper_args__ silences this.",
             SAWarning,
             stacklevel=2,

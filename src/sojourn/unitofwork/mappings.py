@@ -12,7 +12,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sojourn.errors import BulkKey, FlushKeyMissing
-from sojourn.flow import Flow
 from sojourn.kernel import units
 from sojourn.kernel.state import dict_of, state_of
 from sojourn.unitofwork import writing
@@ -31,6 +30,7 @@ from sojourn.unitofwork.planning import (
 from sojourn.unitofwork.rowops import writer_for
 
 if TYPE_CHECKING:
+    from sojourn.flow import Flow
     from sojourn.mapping.mapper import Mapper
     from sojourn.unitofwork.changes import Kinds
     from sojourn.unitofwork.rowops import Field, InsertShape, Shape, Writer
@@ -92,9 +92,7 @@ def tell_mappings(
     batch: Batch, start: int, stop: int, keys: list[Any] | None, rows: list[tuple[Any, ...]] | None
 ) -> None:
     """Write what was made for the rows from *start* to *stop* into their dictionaries."""
-    mappings = [
-        given if isinstance(given, dict) else dict_of(given) for given in batch.entities[start:stop]
-    ]
+    mappings = [given if isinstance(given, dict) else dict_of(given) for given in batch.entities[start:stop]]
     for name, values in batch.writeback:
         for place, given in enumerate(mappings, start):
             given[name] = values[place]
@@ -138,9 +136,16 @@ def plan_insert_mappings(
 
 
 def _take(
-    writer: Writer, shape: InsertShape, kinds: Kinds, rows: Sequence[Any], start: int, nothing: set[str], *, reply: bool
+    writer: Writer,
+    shape: InsertShape,
+    kinds: Kinds,
+    rows: Sequence[Any],
+    start: int,
+    nothing: set[str],
+    *,
+    reply: bool,
 ) -> Batch | None:
-    """Return the batch of the rows from *start* on that have the keys of the first; None if that is special."""
+    """Return the batch of the rows from *start* on with the keys of the first; None if that is special."""
     first = rows[start]
     given = [field for field in shape.fields if field.name in first]
     names = tuple(field.name for field in given)
@@ -220,9 +225,7 @@ def bulk_update_flow(lane: Any, mapper: Mapper[Any], mappings: Sequence[Mapping[
     return len(mappings)
 
 
-def plan_update_mappings(
-    writer: Writer, kinds: Kinds, mappings: Sequence[Mapping[str, Any]]
-) -> list[Batch]:
+def plan_update_mappings(writer: Writer, kinds: Kinds, mappings: Sequence[Mapping[str, Any]]) -> list[Batch]:
     """Return the batches that update *mappings*; raise BulkKey, ValueRefused or FlushKeyMissing."""
     groups: list[tuple[tuple[str, ...], list[Mapping[str, Any]]]] = []
     last: Any = None
@@ -246,12 +249,15 @@ def _plan_update_group(
     batches: list[Batch], writer: Writer, kinds: Kinds, names: tuple[str, ...], rows: list[Mapping[str, Any]]
 ) -> None:
     version = writer.version.name if writer.version is not None else None
-    changed = tuple(n for n in names if n not in writer.key_names and (n != version or not writer.version_generator))
+    changed = tuple(
+        n for n in names if n not in writer.key_names and (n != version or not writer.version_generator)
+    )
     if not changed:
         return
     shape = writer.update(changed)
     keys: list[Any] = [
-        row[writer.key_names[0]] if writer.scalar_key else tuple(row[n] for n in writer.key_names) for row in rows
+        row[writer.key_names[0]] if writer.scalar_key else tuple(row[n] for n in writer.key_names)
+        for row in rows
     ]
     versions = None if version is None else [row.get(version) for row in rows]
     given = [field for field in shape.fields if field.name in changed]
@@ -277,7 +283,8 @@ def _plan_update_group(
             pairs = {field.column: value for field, value in zip(shape.fields, values[n], strict=True)}
             where = writer.key_values(keys[n])
             where = where if versions is None else (*where, versions[n])
-            batch = Batch(UPDATE, writer, shape, [row], KeyedRows([keys[n]]), [(pairs, where)], "one by one")  # type: ignore[arg-type]
+            state: Any = KeyedRows([keys[n]])
+            batch = Batch(UPDATE, writer, shape, [row], state, [(pairs, where)], "one by one")
             batches.append(batch)
         return
     bound = with_keys(writer, values, keys, versions)

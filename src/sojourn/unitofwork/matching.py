@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def order_of(entity: str, keys: list[Any], expected: int, *, descending: bool) -> list[int] | None:
-    """Return in which order the rows that came back were counted: places in *keys*, none at all for "as they are".
+    """Return the order in which the rows were counted: places in *keys*, none at all for "as they are".
 
     None means doubt: the order in which they came is not that of their keys, and the keys have gaps.
     """
@@ -39,7 +39,7 @@ def order_of(entity: str, keys: list[Any], expected: int, *, descending: bool) -
 def by_own_keys(
     rows: Sequence[tuple[Any, ...]], keys: Sequence[tuple[Any, ...]], width: int
 ) -> list[tuple[Any, ...]] | None:
-    """Return *rows* (whose first *width* columns are their key) in the order of *keys*; None if one is missing."""
+    """Return *rows*, whose first *width* columns are the key, in the order of *keys*; None if one misses."""
     found = {tuple(row[:width]): row for row in rows}
     try:
         return [found[key] for key in keys]
@@ -47,9 +47,7 @@ def by_own_keys(
         return None
 
 
-def by_content(
-    entity: str, sent: Sequence[tuple[Any, ...]], stored: Sequence[tuple[Any, ...]]
-) -> list[Any]:
+def by_content(entity: str, sent: Sequence[tuple[Any, ...]], stored: Sequence[tuple[Any, ...]]) -> list[Any]:
     """Return the keys of *stored* rows (key first, then the columns sent) in the order of *sent*."""
     waiting: dict[tuple[Any, ...], list[Any]] = {}
     for key, *values in stored:

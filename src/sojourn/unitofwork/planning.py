@@ -73,7 +73,7 @@ _NOTHING: dict[Any, Any] = {}
 
 
 def _plan_one(identity: IdentityMap, engine: Any) -> FlushPlan | None:
-    """Plan the most frequent flush the short way: one entity, of a shape seen before; None if it is not that."""
+    """Plan the most frequent flush the short way: one entity of a shape seen before. None for any other."""
     new: Any = identity.new
     changed: Any = identity.dirty
     if len(new) + len(changed) != 1 or identity.deleted:
@@ -131,7 +131,7 @@ def plan_insert(
     if shape.python_made or shape.version_index >= 0:
         rows = _made_rows(shape, kinds, entities, shape.python_made, writeback, None)
         complete = rows is not None
-        if complete:
+        if rows is not None:
             batch.rows = rows
             if technique in ARRAYS and not fit(zip(*batch.rows, strict=True), writer.traits.driver):
                 batch.technique = choose_insert(shape, count, reply=reply, arrays=False)
@@ -218,7 +218,7 @@ def made_rows(
     *,
     process: bool = True,
 ) -> list[Any]:
-    """Return *count* rows, given the *columns* the program has values for, with the values that Python makes."""
+    """Return *count* rows: the *columns* the program has values for, and the values that Python makes."""
     fields = shape.fields
     writer = shape.writer
     generator = writer.version_generator
@@ -232,11 +232,11 @@ def made_rows(
         context = DefaultContext(writer.dialect, isinstance(shape, InsertShape))
         for index, field in made:
             kind, value = (
-                (field.make, field.make_value) if isinstance(shape, InsertShape) else (field.change, field.change_value)
+                (field.make, field.make_value)
+                if isinstance(shape, InsertShape)
+                else (field.change, field.change_value)
             )
-            columns[index] = (
-                context.fill(field, value, known, count) if kind == CALL else [value] * count
-            )
+            columns[index] = context.fill(field, value, known, count) if kind == CALL else [value] * count
             known.append((field.column.key, columns[index]))
             if field.name:
                 writeback.append((field.name, columns[index]))
@@ -257,11 +257,10 @@ def _plan_insert_one_by_one(
     """Append batches of one row each, whose statements Core writes."""
     for entity, state in zip(entities, states, strict=True):
         writeback: list[tuple[str, list[Any]]] = []
-        rows = _made_rows(shape, _NO_KINDS, [entity], shape.python_made, writeback, None, process=False) or [()]
-        values = {
-            field.column: value
-            for field, value in zip(shape.fields, rows[0], strict=True)
-        }
+        rows = _made_rows(shape, _NO_KINDS, [entity], shape.python_made, writeback, None, process=False) or [
+            ()
+        ]
+        values = {field.column: value for field, value in zip(shape.fields, rows[0], strict=True)}
         values.update(insert_expressions(shape))
         batches.append(Batch(INSERT, writer, shape, [entity], [state], [values], "one by one", writeback))
 
@@ -324,7 +323,9 @@ def plan_update(
             plan_update(batches, kinds, writer, names, entities[start:stop], states[start:stop], keys=some)
         return
     rows = with_keys(writer, values, keys, versions)
-    batch = Batch(UPDATE, writer, shape, entities, states, rows, technique_for(choose_update, shape, rows), writeback)
+    batch = Batch(
+        UPDATE, writer, shape, entities, states, rows, technique_for(choose_update, shape, rows), writeback
+    )
     batch.missing_versions = missing
     batches.append(batch)
 
@@ -346,7 +347,9 @@ def with_keys(
         parts = [(key,) for key in keys] if processor is None else [(processor(key),) for key in keys]
     else:
         processors = [field.bind.processor for field in writer.keys]
-        parts = [tuple(p(v) if p is not None else v for p, v in zip(processors, key, strict=True)) for key in keys]
+        parts = [
+            tuple(p(v) if p is not None else v for p, v in zip(processors, key, strict=True)) for key in keys
+        ]
     if versions is not None and writer.version is not None:
         processor = writer.version.bind.processor
         olds = versions if processor is None else [processor(old) for old in versions]
@@ -376,13 +379,15 @@ def _versions(
 
 
 def _plan_update_one_by_one(
-    batches: list[Batch], writer: Writer, shape: UpdateShape, entities: list[Any], states: list[InstanceState],
-    keys: list[Any], versions: list[Any] | None, missing: list[int],
+    batches: list[Batch], writer: Writer, shape: UpdateShape, entities: list[Any],
+    states: list[InstanceState], keys: list[Any], versions: list[Any] | None, missing: list[int],
 ) -> None:  # fmt: skip
     for n, (entity, state) in enumerate(zip(entities, states, strict=True)):
         writeback: list[tuple[str, list[Any]]] = []
         old = None if versions is None else [versions[n]]
-        rows = _made_rows(shape, _NO_KINDS, [entity], shape.python_made, writeback, old, process=False) or [()]
+        rows = _made_rows(shape, _NO_KINDS, [entity], shape.python_made, writeback, old, process=False) or [
+            ()
+        ]
         values = {field.column: value for field, value in zip(shape.fields, rows[0], strict=True)}
         key = writer.key_values(keys[n])
         row = (values, key if versions is None else (*key, versions[n]))
@@ -428,7 +433,9 @@ def plan_delete(
         versions, missing = _versions(writer, entities, states)
         keys = [state.key for state in states]
         rows = with_keys(writer, [()] * count, keys, versions)
-        batch = Batch(DELETE, writer, shape, entities, states, rows, technique_for(choose_delete, shape, rows))
+        batch = Batch(
+            DELETE, writer, shape, entities, states, rows, technique_for(choose_delete, shape, rows)
+        )
         batch.missing_versions = missing
     batches.append(batch)
 
@@ -493,4 +500,5 @@ def _explain_column(shape: Shape, field: Field, values: Sequence[Any], error: Ba
 
 
 def refuse(shape: Shape, field: Field, value: object, cause: BaseException) -> ValueRefused:
+    """Return the error for a value that the type of *field* does not take."""
     return ValueRefused(shape.writer.entity, field.name or field.column.name, value, field.column.type, cause)

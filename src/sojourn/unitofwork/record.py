@@ -19,11 +19,10 @@ class FlushRecord:
 
     def __init__(self) -> None:
         self.inserted: list[InstanceState] = []
-        self.deleted: list[tuple[InstanceState, Any]] = []  # with the entity: only a rollback can bring it back
+        self.deleted: list[tuple[InstanceState, Any]] = []  # with the entity: only a rollback brings it back
         self.changed: list[InstanceState] = []
         self.key_changes: list[tuple[InstanceState, Any]] = []  # with the key before
 
     def __repr__(self) -> str:
-        return (
-            f"<FlushRecord: {len(self.inserted)} inserted, {len(self.changed)} changed, {len(self.deleted)} deleted>"
-        )
+        counts = f"{len(self.inserted)} inserted, {len(self.changed)} changed, {len(self.deleted)} deleted"
+        return f"<FlushRecord: {counts}>"

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from sqlalchemy import Column
+from sqlalchemy.exc import CompileError
 from sqlalchemy.sql.type_api import TypeEngine
 
 from sojourn.errors import FlushKeyMissing
@@ -53,8 +54,8 @@ class Field:
     """One column as a flush sees it."""
 
     __slots__ = (
-        "bind", "change", "change_value", "column", "computed", "descending", "key", "make", "make_value", "name",
-        "none_counts", "quoted", "returnable",
+        "bind", "change", "change_value", "column", "computed", "descending", "key", "make", "make_value",
+        "name", "none_counts", "quoted", "returnable",
     )  # fmt: skip
 
     def __init__(self, name: str, column: Column[Any], dialect: Any, traits: Traits) -> None:
@@ -131,10 +132,13 @@ def _default(default: Any) -> tuple[str, Any]:
 
 
 def inline_sql(expression: Any, dialect: Any) -> str | Any:
-    """Return *expression* as SQL text, or itself when it carries parameters of its own."""
+    """Return *expression* as SQL text, or itself when it has parameters that cannot be literals."""
     compiled = expression.compile(dialect=dialect)
     if compiled.params:
-        return expression
+        try:
+            compiled = expression.compile(dialect=dialect, compile_kwargs={"literal_binds": True})
+        except (CompileError, NotImplementedError):
+            return expression
     text = str(compiled)
     return f"({text})" if text.startswith("SELECT ") else text
 
@@ -162,7 +166,9 @@ class DefaultContext:
         index = self._index
         return {name: values[index] for name, values in self._columns}
 
-    def fill(self, field: Field, function: Callable[[Any], Any], known: list[tuple[str, Sequence[Any]]], count: int) -> list[Any]:
+    def fill(
+        self, field: Field, function: Callable[[Any], Any], known: list[tuple[str, Sequence[Any]]], count: int
+    ) -> list[Any]:
         """Call *function* once per row and return the values."""
         self.current_column = field.column
         self._columns = known
@@ -177,8 +183,8 @@ class Shape:
     """What the statements of one shape have in common."""
 
     __slots__ = (
-        "binds", "bound", "lapsed", "lean", "long_values", "names", "processors", "returned", "row_processors", "simple",
-        "texts", "writer",
+        "binds", "bound", "lapsed", "lean", "long_values", "names", "processors", "returned",
+        "row_processors", "simple", "texts", "writer",
     )  # fmt: skip
 
     def __init__(self, writer: Writer, bound: Sequence[Field]) -> None:
@@ -207,7 +213,7 @@ def result_processor(type_: Any, dialect: Any) -> Any:
     """Return the function that makes Python values of what the driver returns, or None."""
     try:
         return type_.dialect_impl(dialect).result_processor(dialect, None)
-    except Exception:  # noqa: BLE001 - PostgreSQL's numeric types ask for the wire type; their drivers convert
+    except Exception:  # noqa: BLE001 - PostgreSQL's numerics ask for the wire type; their drivers convert
         return None
 
 
@@ -215,8 +221,8 @@ class InsertShape(Shape):
     """The INSERT of one set of columns."""
 
     __slots__ = (
-        "arrays", "columns", "fields", "inline", "inline_fields", "lapsed_unreturned", "made_counter", "made_key",
-        "python_made", "returned_names", "returning", "returns_key", "version_index",
+        "arrays", "columns", "fields", "inline", "inline_fields", "lapsed_unreturned", "made_counter",
+        "made_key", "python_made", "returned_names", "returning", "returns_key", "version_index",
     )  # fmt: skip
 
     def __init__(
@@ -263,7 +269,9 @@ class InsertShape(Shape):
             else:
                 back += chosen
         self.returns(back, dialect)
-        self.returning = f" RETURNING {', '.join(f.quoted for f in back)}" if back and traits.returning else ""
+        self.returning = (
+            f" RETURNING {', '.join(f.quoted for f in back)}" if back and traits.returning else ""
+        )
         self.lapsed = tuple(f.name for f in eager if f not in back)
         self.lapsed_unreturned = tuple(f.name for f in eager)
         self.returned_names = tuple(f.name for f in back)
@@ -273,7 +281,8 @@ class UpdateShape(Shape):
     """The UPDATE of one set of columns; its rows are (new values..., key values..., version)."""
 
     __slots__ = (
-        "arrays", "fields", "inline", "key_fields", "moves_keys", "python_made", "returning", "sets", "version_index",
+        "arrays", "fields", "inline", "key_fields", "moves_keys", "python_made", "returning", "sets",
+        "version_index",
     )  # fmt: skip
 
     def __init__(self, writer: Writer, changed: frozenset[str], dialect: Any, traits: Traits) -> None:
@@ -337,11 +346,12 @@ class Writer:
 
     __slots__ = (
         "by_name", "columns", "compare", "delete", "dialect", "eager", "eager_always",
-        "entity", "fields", "inserts", "key_names", "keys", "layout", "mapper", "optional", "optional_none", "quoted", "row_by_row",
+        "entity", "fields", "inserts", "key_names", "keys", "layout", "mapper", "optional",
+        "optional_none", "quoted", "row_by_row",
         "scalar_key", "table", "traits", "updates", "version", "version_generator",
     )  # fmt: skip
 
-    def __init__(self, mapper: Mapper, traits: Traits, dialect: Any) -> None:
+    def __init__(self, mapper: Mapper[Any], traits: Traits, dialect: Any) -> None:
         table = cast("Any", mapper.local_table)
         self.columns = mapper.columns  # another tuple once the class got a column more
         self.mapper = mapper
@@ -361,7 +371,7 @@ class Writer:
             if column in names or column.default is not None or column.onupdate is not None
         ]
         self.by_name = {field.name: field for field in self.fields if field.name}
-        by_column = {field.column: field for field in self.fields}
+        by_column: dict[Any, Field] = {field.column: field for field in self.fields}
         self.keys = tuple(by_column[column] for column in mapper.primary_key)
         self.key_names = tuple(field.name for field in self.keys)
         self.scalar_key = len(self.keys) == 1
@@ -439,7 +449,7 @@ def writers_of(engine: Any) -> dict[Any, Writer]:
         return engine.__dict__.setdefault("_sojourn_writers", {})  # type: ignore[no-any-return]
 
 
-def writer_for(mapper: Mapper, engine: Any) -> Writer:
+def writer_for(mapper: Mapper[Any], engine: Any) -> Writer:
     """Return the writer of *mapper* on *engine*."""
     writers = writers_of(engine)
     writer = writers.get(mapper.layout)

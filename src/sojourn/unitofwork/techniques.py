@@ -1,4 +1,4 @@
-"""How many rows become one statement: the SQL texts of each technique, and the rules that choose between them.
+"""How many rows become one statement: the SQL texts of each technique.
 
 A technique is a word. Each has an eligibility rule; where it does not hold the next best is taken:
 
@@ -9,13 +9,13 @@ word                      statement                                             
 ``values``                INSERT ... VALUES (...), (...)                          nothing has to return
 ``values, returning``     the same with RETURNING                                 keys or defaults return
 ``ordered values``        INSERT ... SELECT FROM (VALUES ...) ORDER BY n          PostgreSQL, keys are made
-``unnest``                the same from one array per column                      PostgreSQL, large, plain types
-``range``                 VALUES, then LAST_INSERT_ID()                           MySQL, which has no RETURNING
+``unnest``                the same from one array per column                      PostgreSQL, plain types
+``range``                 VALUES, then LAST_INSERT_ID()                           MySQL: no RETURNING
 ``each, returning``       INSERT ... RETURNING per row                            key order means nothing
 ``one by one``            Core's own statement per row                            SQL expressions as values
 ``executemany``           UPDATE / DELETE per row, sent as one batch              always possible
 ``from values``           UPDATE ... FROM (VALUES ...)                            SQLite, psycopg2
-``from unnest``           UPDATE ... FROM unnest(...)                             PostgreSQL with array parameters
+``from unnest``           UPDATE ... FROM unnest(...)                             PostgreSQL, array parameters
 ``join values``           UPDATE ... JOIN (SELECT ... UNION ALL VALUES ...)       MariaDB
 ``in``, ``any``           DELETE ... WHERE key IN (...) / = ANY(array)            any number of keys
 ========================  ======================================================  ============================
@@ -53,6 +53,7 @@ _PLAIN_TYPES: Final = (
     sqltypes.String,
     sqltypes.Boolean,
     sqltypes.Numeric,
+    sqltypes.Float,
     sqltypes.DateTime,
     sqltypes.Date,
     sqltypes.Time,
@@ -179,9 +180,8 @@ def insert_values(
         body = "() VALUES ()" if traits.dialect in ("mysql", "mariadb") else "DEFAULT VALUES"
         return f"INSERT INTO {table} {body}{returning}"
     row = row_of(binds, traits, extra=_quoted(inline, traits))
-    return (
-        f"INSERT INTO {table} ({', '.join(columns)}) VALUES {rows_of(row, len(binds), count, traits)}{returning}"
-    )
+    rows = rows_of(row, len(binds), count, traits)
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {rows}{returning}"
 
 
 def insert_ordered(
@@ -207,7 +207,7 @@ def insert_ordered(
 def insert_unnest(
     table: str, columns: Sequence[str], binds: Sequence[Bind], inline: Sequence[str], returning: str
 ) -> str:
-    """Write INSERT ... SELECT FROM unnest(arrays) WITH ORDINALITY ORDER BY n: one text for any number of rows."""
+    """Write INSERT ... SELECT FROM unnest(arrays) WITH ORDINALITY ORDER BY n: one text for any number."""
     names = [f"c{n}" for n in range(len(binds))]
     arrays = ", ".join(f"${n + 1}::{bind.cast}[]" for n, bind in enumerate(binds))
     picked = ", ".join([*(f"v.{name}" for name in names), *inline])

@@ -48,14 +48,25 @@ def make_lean(batch: Batch) -> None:
     """Note on the shape of a one-row *batch* how the next one can be sent the short way, if it can."""
     shape = batch.shape
     technique = batch.technique
-    if not shape.simple or shape.python_made or batch.slots or batch.writeback or batch.takes_over is not None:
+    if (
+        not shape.simple
+        or shape.python_made
+        or batch.slots
+        or batch.writeback
+        or batch.takes_over is not None
+    ):
         return
     if batch.kind == INSERT:
         if technique in ("each", "each, lastrowid") and batch.writer.scalar_key:
             shape.lean = (technique, _values_plan(shape, 1, returns=False))
         elif technique == "each, returning":
             shape.lean = (technique, _values_plan(shape, 1, returns=True))
-    elif technique == "each" and batch.writer.scalar_key and not shape.moves_keys and batch.writer.version is None:
+    elif (
+        technique == "each"
+        and batch.writer.scalar_key
+        and not shape.moves_keys
+        and batch.writer.version is None
+    ):
         shape.lean = (technique, _each_plan(shape))
 
 
@@ -162,7 +173,9 @@ def _insert_core_flow(lane: Any, batch: Batch, settle: Settle) -> Flow[None]:
     writer, shape = batch.writer, batch.shape
     statement = sa.insert(writer.table).values(batch.rows[0])
     if shape.returned and writer.traits.returning:
-        result = yield from ask(Core(lane, statement.returning(*(f.column for f in shape.returned)), None, {}))
+        result = yield from ask(
+            Core(lane, statement.returning(*(f.column for f in shape.returned)), None, {})
+        )
         settle(0, 1, None, [tuple(row) for row in result])
         return
     result = yield from ask(Core(lane, statement, None, {}))
@@ -252,7 +265,8 @@ def _match_by_content_flow(
     result = yield from ask(Core(lane, sa.select(key, *columns).where(key.in_(keys)), None, {}))
     processors = [field.bind.processor for field in shape.fields]
     stored = [
-        (row[0], *(v if p is None else p(v) for p, v in zip(processors, row[1:], strict=True))) for row in result
+        (row[0], *(v if p is None else p(v) for p, v in zip(processors, row[1:], strict=True)))
+        for row in result
     ]
     return by_content(writer.entity, sent, stored)
 
@@ -404,7 +418,7 @@ DELETES: dict[str, Callable[[Any, Batch], Flow[Counted]]] = {"in": _delete_in_fl
 
 
 def stored_versions_flow(lane: Any, writer: Writer, keys: list[Any]) -> Flow[dict[Any, Any]]:
-    """Return the identity keys among *keys* whose rows exist, with their versions (None without a counter)."""
+    """Return the identity keys among *keys* whose rows exist, with their versions (None without one)."""
     columns = [field.column for field in writer.keys]
     version = [writer.version.column] if writer.version is not None else []
     found: dict[Any, Any] = {}

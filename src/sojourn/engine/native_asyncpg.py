@@ -1,0 +1,134 @@
+"""asyncpg: `$n` texts with casts, statements prepared and kept by the driver itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sojourn.engine.natives import Native, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Sequence
+
+
+class Asyncpg(Native):
+    """asyncpg: `$n` texts with casts, statements prepared and kept by the driver itself."""
+
+    def __init__(self, raw: Any, dialect: Any, begin_text: str = "BEGIN") -> None:
+        super().__init__(raw, dialect, begin_text)
+        self.isolation: str | None = None
+        self.readonly = False
+        self.deferrable = False
+
+    async def _begin(self) -> None:
+        self.due = False
+        await self.raw.execute(self.begin_text)
+
+    def set_isolation(self, level: str | None) -> None:
+        """Note how transactions begin from now on; "autocommit" means: not at all."""
+        self.autocommit = level == "autocommit"
+        self.isolation = None if self.autocommit else level
+        self.note_characteristics()
+
+    def note_characteristics(self) -> None:
+        """Write the text of BEGIN anew."""
+        parts = ["BEGIN"]
+        if self.isolation:
+            parts.append("ISOLATION LEVEL " + self.isolation.replace("_", " ").upper())
+        if self.readonly:
+            parts.append("READ ONLY")
+        if self.deferrable:
+            parts.append("DEFERRABLE")
+        self.begin_text = " ".join(parts)
+
+    def rows(self, text: str, args: tuple[Any, ...]) -> Awaitable[list[Any]]:
+        """Run a statement and return its rows."""
+        if self.due:
+            return self._begin_rows(text, args)
+        rows: Awaitable[list[Any]] = self.raw.fetch(text, *args)
+        return rows
+
+    async def _begin_rows(self, text: str, args: tuple[Any, ...]) -> list[Any]:
+        await self._begin()
+        rows: list[Any] = await self.raw.fetch(text, *args)
+        return rows
+
+    async def described(self, text: str, args: tuple[Any, ...]) -> tuple[Any, list[Any]]:
+        """Run a statement and return its cursor description with its rows."""
+        if self.due:
+            await self._begin()
+        statement = await self.raw.prepare(text)
+        return _asyncpg_description(statement), await statement.fetch(*args)
+
+    async def change(self, text: str, args: tuple[Any, ...]) -> int:
+        """Run a statement and return its row count."""
+        if self.due:
+            await self._begin()
+        return _tag_count(await self.raw.execute(text, *args))
+
+    async def change_many(self, text: str, rows: Sequence[Any]) -> int:
+        """Run a statement once per row of arguments; asyncpg does not tell the row count."""
+        if self.due:
+            await self._begin()
+        await self.raw.executemany(text, rows)
+        return -1
+
+    async def answer(self, text: str, params: Any, *, many: bool, positional: bool) -> Reply:
+        """Run a statement of Core."""
+        if many:
+            return Reply(None, [], await self.change_many(text, params), None)
+        if self.due:
+            await self._begin()
+        statement = await self.raw.prepare(text)
+        rows = await statement.fetch(*(params or ()))
+        count = _tag_count(statement.get_statusmsg())
+        return Reply(_asyncpg_description(statement) or None, rows, count, None)
+
+    async def open(self, text: str, params: Any, *, positional: bool) -> tuple[Any, Any]:
+        """Start a statement whose rows are fetched bit by bit."""
+        if self.due:
+            await self._begin()
+        statement = await self.raw.prepare(text)
+        return await statement.cursor(*(params or ())), _asyncpg_description(statement)
+
+    def more(self, handle: Any, size: int) -> Awaitable[list[Any]]:
+        """Fetch the next rows of an open statement."""
+        rows: Awaitable[list[Any]] = handle.fetch(size)
+        return rows
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open or due."""
+        return self.due or (not self.raw.is_closed() and self.raw.is_in_transaction())
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is closed; the event loop notices the end of the stream by itself."""
+        return bool(self.raw.is_closed())
+
+    async def close(self) -> None:
+        """Say goodbye and close, within two seconds."""
+        await self.raw.close(timeout=2)
+
+    def terminate(self) -> None:
+        """Close at once."""
+        self.due = False
+        try:
+            self.raw.terminate()
+        except RuntimeError:  # its event loop is closed: the socket went with it
+            return
+
+    async def follow_schema(self, asof: float) -> None:
+        """Forget cached types and statements if DDL ran since this connection learnt them."""
+        if asof > self.schema_asof:
+            self.schema_asof = asof
+            await self.raw.reload_schema_state()
+
+
+def _asyncpg_description(statement: Any) -> list[tuple[Any, ...]]:
+    return [(a.name, a.type.oid, None, None, None, None, None) for a in statement.get_attributes()]
+
+
+def _tag_count(tag: str | None) -> int:
+    """Return the row count a command tag ends with, such as "UPDATE 3"; -1 without one."""
+    count = (tag or "").rpartition(" ")[2]
+    return int(count) if count.isdigit() else -1
