@@ -1,4 +1,4 @@
-"""Write docs/errors.md from errors.py, or with --check say whether it is current."""
+"""Write docs/errors.md from src/sojourn/errors/, or with --check say whether it is current."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ number. The numbers are stable; the classes are importable from `sojourn.exc`, a
 subclass of the SQLAlchemy or built-in class named here, so that code which catches those keeps
 working. Facts are attributes of the error, so that no program needs to read its text.
 
-This page is written by `make format` from `src/sojourn/errors.py`; edit that file.
+This page is written by `make format` from the classes in `src/sojourn/errors/`; edit those.
 """
 AREAS = {
     "SJ0": "The base",
@@ -86,7 +86,7 @@ def main() -> None:
     if not parser.parse_args().check:
         PAGE.write_text(text)
     elif not PAGE.exists() or PAGE.read_text() != text:
-        sys.exit(f"{PAGE.name} is not what errors.py says: make format")
+        sys.exit(f"{PAGE.name} is not what the error classes say: make format")
 
 
 if __name__ == "__main__":

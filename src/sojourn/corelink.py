@@ -21,9 +21,9 @@ from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.pool.base import _ConnectionFairy, reset_commit, reset_rollback
 from sqlalchemy.pool.impl import QueuePool
 from sqlalchemy.sql import visitors
-from sqlalchemy.sql.elements import ClauseElement, ColumnElement
+from sqlalchemy.sql.elements import BinaryExpression, BindParameter, ClauseElement, ColumnElement
 from sqlalchemy.sql.expression import WriteableColumnCollection
-from sqlalchemy.sql.selectable import FromClause
+from sqlalchemy.sql.selectable import LABEL_STYLE_DISAMBIGUATE_ONLY, FromClause, _OffsetLimitParam
 from sqlalchemy.sql.sqltypes import _resolve_value_to_type
 from sqlalchemy.util import immutabledict
 
@@ -99,7 +99,7 @@ def named_columns(pairs: list[tuple[str, Any]]) -> Any:
 
 
 def type_for(type_: Any, python_type: Any, matched: Any) -> Any:
-    """Return the form of *type_* for *python_type*, found under its base *matched*; None if it does not fit."""
+    """Return the form of *type_* for *python_type*, found under its base *matched*, or None."""
     return type_._resolve_for_python_type(python_type, matched, matched)
 
 
@@ -140,9 +140,53 @@ def limit_binds(statement: Any) -> list[Any]:
     return [statement._limit_clause, statement._offset_clause]
 
 
+def limit_value(clause: Any) -> int | None:
+    """Return the number in a LIMIT or OFFSET that was given one."""
+    given = type(clause) is _OffsetLimitParam and clause.unique and type(clause.value) is int
+    return clause.value if given else None
+
+
 def with_value(bind: Any, value: Any) -> Any:
     """Return a copy of a bind that holds another value and, if its name is its own making, another name."""
     return bind._with_value(value)
+
+
+def compares_with(expression: Any, bind: Any) -> bool:
+    """Return whether all that *expression* has on its right side is *bind*, an anonymous one."""
+    return (
+        type(expression) is BinaryExpression
+        and expression.right is bind
+        and type(bind) is BindParameter
+        and bind.unique
+        and not is_tuple_type(bind.type)
+    )
+
+
+def compare_with(sample: Any, value: Any) -> Any:
+    """Return a comparison like *sample* whose bind holds another value, as if Core had made it."""
+    old = sample.right
+    bind: Any = BindParameter(old._orig_key, value, old.type, unique=True, expanding=old.expanding)
+    bind.expand_op = old.expand_op
+    fresh = sample._clone()
+    del fresh._is_clone_of  # or all that is made of one sample would count as the same
+    fresh.right = bind
+    fresh._orig = (sample._orig[0], hash(bind))
+    return fresh
+
+
+def plain_parts(select: Any) -> dict[str, Any] | None:
+    """Return columns, criteria, order and limits of a SELECT by name, None where it has anything else."""
+    parts: dict[str, Any] = select.__dict__
+    if parts.keys() <= _PLAIN_PARTS and parts["_label_style"] is LABEL_STYLE_DISAMBIGUATE_ONLY:
+        if "_limit_clause" not in parts or parts["_fetch_clause"] is None:
+            return parts
+    return None
+
+
+_PLAIN_PARTS = frozenset(
+    ("_raw_columns", "_label_style", "_where_criteria", "_order_by_clauses", "_limit_clause", "_offset_clause",
+     "_fetch_clause", "_fetch_clause_options")
+)  # fmt: skip
 
 
 def bind_processors(compiled: Any) -> Any:
@@ -417,11 +461,11 @@ def positional_twin(dialect: Any, paramstyle: str) -> Any:
     return twin
 
 
-# -- async engines: the async dialects of Core, driven without greenlet -----------------------------------------
+# -- async engines: the async dialects of Core, driven without greenlet -------------------------------------
 
 
 def create_async_core_engine(url: Any, **options: Any) -> Any:
-    """Return a Core engine with the async dialect of *url*, which will not talk to new connections by itself."""
+    """Return a Core engine with the async dialect of *url*, which asks new connections nothing."""
     return create_engine(url, _is_async=True, _initialize=False, **options)
 
 
@@ -448,14 +492,18 @@ def async_driver_error(dialect: Any, error: Exception) -> Exception:
     """Return what Core makes of an error of an async driver: one of the dialect's DB-API classes, mostly."""
     adapter: Any
     if dialect.driver == "asyncpg":
-        from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_connection as adapter
+        from sqlalchemy.dialects.postgresql.asyncpg import (  # noqa: PLC0415 - of a driver in use
+            AsyncAdapt_asyncpg_connection as adapter,
+        )
     elif dialect.driver == "aiosqlite":
-        from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection as adapter
+        from sqlalchemy.dialects.sqlite.aiosqlite import (  # noqa: PLC0415 - of a driver in use
+            AsyncAdapt_aiosqlite_connection as adapter,
+        )
     else:
         return error
     try:
         adapter._handle_exception_no_connection(dialect.dbapi, error)
-    except Exception as translated:
+    except Exception as translated:  # noqa: BLE001 - what it raises is the answer
         return translated
     return error
 
@@ -466,7 +514,7 @@ def schema_asof(dialect: Any) -> float:
 
 
 def note_error(dialect: Any, error: Exception) -> None:
-    """Let every connection of an asyncpg dialect forget its cached types if *error* says that they are stale."""
+    """Let each connection of an asyncpg dialect forget its cached types if *error* calls them stale."""
     stale = (
         getattr(dialect.dbapi, "InvalidCachedStatementError", None),
         getattr(dialect.dbapi, "InternalServerError", None),

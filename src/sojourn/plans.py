@@ -19,6 +19,7 @@ from sojourn.errors import ParameterRefused, SojournError
 from sojourn.kernel.binding import Binder
 from sojourn.kernel.record import Recording, Shape
 from sojourn.kernel.rows import ColumnSlot, EntitySlot, RowLoader
+from sojourn.statements.recognition import recorded_form
 from sojourn.statements.replay import replay
 from sojourn.statements.rowshapes import ColumnShape, EntityShape, RowShape, describe, entity_shape, row_keys
 from sojourn.statements.shapes import literal_of
@@ -269,6 +270,9 @@ def plan_for_core(
     statement: Any, engine: Any, given: Mapping[str, Any] | None = None
 ) -> tuple[StatementPlan, tuple[Any, ...]]:
     """Return the plan of a statement built with Core, and its literals, those *given* by name filled in."""
+    recorded = recorded_form(statement)
+    if recorded is not None:
+        return plan_for_recording(recorded, engine), recorded.params  # its literals have no names
     key = corelink.cache_key(statement)
     asked = statement.get_execution_options().get(FROM_STATEMENT)
     if key is None or (asked is not None and corelink.cache_key(asked) is None):

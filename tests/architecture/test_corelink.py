@@ -201,6 +201,44 @@ def test_limit_binds_are_the_binds_of_limit_and_offset():
     assert corelink.limit_binds(select(customer)) == [None, None]
 
 
+def test_limit_value_is_a_number_that_was_given():
+    """A LIMIT given a number has it; a bind of the user's or an expression has none."""
+    plain, own = select(customer).limit(5), select(customer).limit(bindparam("n", 5))
+
+    assert corelink.limit_value(corelink.limit_binds(plain)[0]) == 5
+    assert corelink.limit_value(corelink.limit_binds(own)[0]) is None
+    assert corelink.limit_value(None) is None
+
+
+@pytest.mark.parametrize("value", [7, [7, 8]])
+def test_a_comparison_is_made_after_a_sample(value):
+    """It compiles, is cached and is told apart from its sample as if Core had made it anew."""
+    column = customer.c.id
+    sample, anew = (column.in_([1]), column.in_(value)) if isinstance(value, list) else (column == 1, column == 7)
+    made = corelink.compare_with(sample, value)
+    both = select(customer).where(sample, made)
+
+    assert corelink.compares_with(sample, sample.right)
+    assert not corelink.compares_with(sample & anew, sample.right)
+    assert not corelink.compares_with(column == bindparam("own"), sample.right)
+    assert str(made) == str(anew)
+    assert corelink.cache_key(made).key == corelink.cache_key(anew).key
+    assert [bind.value for bind in corelink.cache_key(made).bindparams] == [value]
+    assert len(set(both.compile().params)) == 2
+
+
+def test_plain_parts_are_those_of_a_plain_select():
+    """Columns, criteria and limits are read by name; a statement with more than that has no plain parts."""
+    parts = corelink.plain_parts(select(customer).where(customer.c.id == 1).limit(1))
+
+    assert parts["_raw_columns"] == [customer]
+    assert [str(each) for each in parts["_where_criteria"]] == ["customer.id = :id_1"]
+    assert corelink.limit_value(parts["_limit_clause"]) == 1
+    assert corelink.plain_parts(select(customer).distinct()) is None
+    assert corelink.plain_parts(select(customer).group_by(customer.c.id)) is None
+    assert corelink.plain_parts(select(customer).with_for_update()) is None
+
+
 def test_with_value_leaves_the_bind_as_it_was():
     """The copy has the new value and the type."""
     bind = bindparam("x", 1, type_=Integer)

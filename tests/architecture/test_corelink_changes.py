@@ -20,7 +20,7 @@ def test_given_values_are_read_and_replaced():
     assert rows == [{"a": 1}, {"a": 2}]
     assert "(b)" in str(corelink.with_given_values(one, {"b": 2}, []))
     assert "(a)" in str(one)
-    assert "SET a=" in str(corelink.with_given_values(sa.update(table).values(b=1), {"a": 2}, []))
+    assert "SET a=" in str(corelink.with_given_values(sa.update(table).values(b=1), {"a": values["a"]}, []))
 
 
 def test_extensions_of_an_insert_are_seen():

@@ -52,7 +52,7 @@ def people(session, *names):
 
 
 def test_b1_no_connection_before_the_first_statement(engine):
-    """B1: creating a session and adding opens nothing; the first statement does; commit and close return it."""
+    """B1: creating and adding open nothing; the first statement does; commit and close return it."""
     session = Session(engine)
     session.add(Customer(name="ada"))
     assert engine.pool.checkedout() == 0
@@ -168,7 +168,7 @@ def test_i1_many_objects_few_statements(session, sent, db):
 
 
 def test_rollback_makes_new_entities_transient_and_restores_deleted(session):
-    """After a rollback an inserted entity is transient again, a deleted one persistent, a changed one reloaded."""
+    """After a rollback what was inserted is transient, what was deleted persistent, changes are reloaded."""
     ada, bob = people(session, "ada", "bob")
     ada.name = "eve"
     session.delete(bob)
@@ -200,7 +200,7 @@ def test_savepoint_keeps_the_outer_work(session):
 
 
 def test_c7_a_released_savepoint_disappears_with_the_outer_rollback(engine):
-    """C7: whatever came first - read, write or savepoint - the outer rollback takes a released savepoint along."""
+    """C7: after a read, write or savepoint, the outer rollback takes a released savepoint along."""
     for first in ("read", "write", "savepoint"):
         with Session(engine) as session:
             if first == "read":
@@ -402,7 +402,7 @@ def test_streams_hand_over_in_parts(session):
 
 
 def test_entity_changes_by_statement(session):
-    """insert/update/delete of a class work on rows and keep loaded entities true, with RETURNING where it exists."""
+    """insert/update/delete of a class keep loaded entities true, with RETURNING where it exists."""
     ada, bob = people(session, "ada", "bob")
     session.execute(insert(Customer), [{"name": "cyd", "age": 7}, {"name": "dan", "age": 8}])
     assert session.scalar(select(func.count()).select_from(Customer)) == 4

@@ -63,7 +63,7 @@ def test_links_lead_to_files_of_the_project(page):
 
 
 def test_the_errors_page_is_current():
-    """docs/errors.md says what errors.py says."""
+    """docs/errors.md says what the error classes say."""
     command = [sys.executable, PROJECT / "scripts" / "errors_page.py", "--check"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
 

@@ -13,27 +13,19 @@ from sojourn.kernel.identity import IdentityMap
 from sojourn.kernel.state import state_of
 from sojourn.symbols import Traits
 
+ALIKE = {"returning": True, "update_returning": True, "values_from": True}
 TRAITS = {
     "sqlite": (
         pysqlite.dialect(paramstyle="qmark"),
-        Traits("sqlite", "pysqlite", "?", lastrowid_loop=True, returning=True, update_returning=True, values_from=True),
+        Traits("sqlite", "pysqlite", "?", lastrowid_loop=True, **ALIKE),
     ),
-    "aiosqlite": (
-        pysqlite.dialect(paramstyle="qmark"),
-        Traits("sqlite", "aiosqlite", "?", returning=True, update_returning=True, values_from=True),
-    ),
+    "aiosqlite": (pysqlite.dialect(paramstyle="qmark"), Traits("sqlite", "aiosqlite", "?", **ALIKE)),
     "psycopg": (
         psycopg.dialect(paramstyle="numeric_dollar"),
-        Traits("postgresql", "psycopg", "$n", returning=True, update_returning=True, unnest=True, values_from=True),
+        Traits("postgresql", "psycopg", "$n", unnest=True, **ALIKE),
     ),
-    "asyncpg": (
-        asyncpg.dialect(),
-        Traits("postgresql", "asyncpg", "$n", returning=True, update_returning=True, unnest=True, values_from=True),
-    ),
-    "psycopg2": (
-        psycopg2.dialect(paramstyle="format"),
-        Traits("postgresql", "psycopg2", "%s", returning=True, update_returning=True, values_from=True),
-    ),
+    "asyncpg": (asyncpg.dialect(), Traits("postgresql", "asyncpg", "$n", unnest=True, **ALIKE)),
+    "psycopg2": (psycopg2.dialect(paramstyle="format"), Traits("postgresql", "psycopg2", "%s", **ALIKE)),
     "mariadb": (
         mysqldb.dialect(paramstyle="format"),
         Traits("mariadb", "mysqldb", "%s", returning=True, lastrowid_range=True, executemany_batches=False),

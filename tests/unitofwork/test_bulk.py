@@ -222,7 +222,7 @@ def test_update_without_synchronising(session, things):
 
 
 def test_criteria_only_the_database_can_evaluate(session, things):
-    """ "auto" asks the database, "evaluate" refuses and names the way out."""
+    """The word "auto" asks the database, "evaluate" refuses and names the way out."""
     statement = update(Thing).where(func.length(Thing.name) == 2, Thing.rank > 3).values(name=func.upper("x"))
     with pytest.raises(errors.SojournError, match="fetch"):
         session.execute(statement, execution_options={"synchronize_session": "evaluate"})

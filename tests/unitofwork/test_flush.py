@@ -480,19 +480,19 @@ def test_failed_statement_restores_everything(session):
 
 # -- triggers ------------------------------------------------------------------------------------
 
+ECHO = (
+    "CREATE TRIGGER t_after AFTER INSERT ON thing WHEN NEW.name LIKE 'n%' "
+    "BEGIN INSERT INTO thing (name) VALUES ('echo'); END"
+)
+CHOOSE = (
+    "CREATE FUNCTION choose() RETURNS trigger LANGUAGE plpgsql AS "
+    "$$ BEGIN NEW.id := 1000000 - mod(NEW.id * 7919, 65537); RETURN NEW; END $$"
+)
+FIRE = "CREATE TRIGGER t_before BEFORE INSERT ON thing FOR EACH ROW"
 TRIGGERS = {
-    # Each inserts a row of its own into the same table, before or after the one it fires for.
-    "sqlite": [
-        "CREATE TRIGGER t_after AFTER INSERT ON thing WHEN NEW.name LIKE 'n%' "
-        "BEGIN INSERT INTO thing (name) VALUES ('echo'); END"
-    ],
-    # Keys chosen at random, so that their order says nothing.
-    "postgresql": [
-        "CREATE FUNCTION choose() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN NEW.id := 1000000 - mod(NEW.id * 7919, 65537); RETURN NEW; END $$",
-        "CREATE TRIGGER t_before BEFORE INSERT ON thing FOR EACH ROW EXECUTE FUNCTION choose()",
-    ],
-    "mysql": ["CREATE TRIGGER t_before BEFORE INSERT ON thing FOR EACH ROW SET NEW.rank = NEW.rank + 1"],
+    "sqlite": [ECHO],  # a row of its own in the same table for each one
+    "postgresql": [CHOOSE, f"{FIRE} EXECUTE FUNCTION choose()"],  # keys whose order says nothing
+    "mysql": [f"{FIRE} SET NEW.rank = NEW.rank + 1"],
 }
 
 

@@ -53,8 +53,15 @@ async def test_types_and_defaults(session, adb, count):
     """Types that convert and values the database makes come back right."""
     typed = [
         Typed(
-            day=datetime.date(2020, 1, 1), at=datetime.datetime(2020, 1, 1, 2, 3), price=decimal.Decimal("1.25"),
-            weight=n / 8, flag=True, colour=Colour.BLUE, data={"n": n}, blob=b"\x00\xff", guid=uuid.UUID(int=n),
+            day=datetime.date(2020, 1, 1),
+            at=datetime.datetime(2020, 1, 1, 2, 3),
+            price=decimal.Decimal("1.25"),
+            weight=n / 8,
+            flag=True,
+            colour=Colour.BLUE,
+            data={"n": n},
+            blob=b"\x00\xff",
+            guid=uuid.UUID(int=n),
             text="ä%s$1?",
         )
         for n in range(count)

@@ -10,6 +10,6 @@ from sojourn.engine.engine import Engine, OptionEngine, create_engine, engine_fr
 
 __all__ = [
     "AsyncConnection", "AsyncEngine", "AsyncLane", "AsyncMappingResult", "AsyncResult", "AsyncScalarResult",
-    "AsyncTransaction", "Connection", "CoreLane", "Engine", "OptionEngine", "create_async_engine", "create_engine",
-    "engine_from_config",
+    "AsyncTransaction", "Connection", "CoreLane", "Engine", "OptionEngine", "create_async_engine",
+    "create_engine", "engine_from_config",
 ]  # fmt: skip

@@ -64,6 +64,8 @@ _ARGUMENTS: dict[str, str] = {
 }
 
 _PENDING: WeakSet[Mapper[Any]] = WeakSet()  # made, and not configured yet
+# Not empty while one of the two below may have members: each new session asks, and a WeakSet is slow to tell.
+_TO_DO: set[str] = set()
 _UNTYPED: WeakSet[Mapper[Any]] = WeakSet()  # a foreign key of theirs gets its type from a table to come
 
 
@@ -98,6 +100,7 @@ def build_mapper(
     mapper.layout = Layout(cls, mapper, tuple(by_column.values()), mapper.key_names)
     _install(mapper)
     _PENDING.add(mapper)
+    _TO_DO.add("mappers")
     _bind_typed()
     return mapper
 
@@ -110,15 +113,19 @@ def check_unmapped(cls: type[Any]) -> None:
 
 def configure_mappers() -> None:
     """Finish all mappers made since the last call; cheap to repeat, called by whoever needs them finished."""
+    if not _TO_DO:
+        return
     if _UNTYPED:
         _bind_typed()
-    while _PENDING.data:  # the set inside: asking a WeakSet for its length costs 0.2 us in every new session
+    while _PENDING:
         mappers = list(_PENDING)
         _call_hooks(mappers, "__declare_first__")
         for mapper in mappers:
             _PENDING.discard(mapper)
             _finish(mapper)
         _call_hooks(mappers, "__declare_last__")
+    if not _UNTYPED:
+        _TO_DO.clear()
 
 
 def add_attribute(mapper: Mapper[Any], key: str, value: object) -> None:
@@ -303,6 +310,7 @@ def _instrument(mapper: Mapper[Any], key: str) -> None:
     type.__setattr__(mapper.class_, key, attribute)
     if not corelink.has_type(prop.column):
         _UNTYPED.add(mapper)
+        _TO_DO.add("types")
 
 
 def _bind_typed() -> None:

@@ -117,20 +117,22 @@ class ReadsCore(WorkCore):
             found = self.identity.find_loaded(mapper.layout, key)
             if found is not None:
                 return found if isinstance(found, mapper.class_) else None
-        if self.autoflush and self._has_work():
+        return (yield from self.load_one_flow(mapper, key, REFRESH if populate else 0, with_for_update))
+
+    def load_one_flow(
+        self, mapper: Mapper[Any], key: Any, flags: int = 0, for_update: Any = None
+    ) -> Flow[Any]:
+        """Load the entity with this key, as `key_of` gives it, or return None."""
+        identity = self.identity
+        if (identity.new or identity.dirty or identity.deleted) and self.autoflush:
             yield from self._autoflush_flow()
-        engine = self.bind if not self.binds else self.find_bind(mapper)
-        lane = self.lanes.get(engine)
-        if lane is None:
-            lane = yield from self.lane_flow(engine or self.find_bind(mapper))
-            engine = lane.engine
-        elif self.transaction is None or not self.transaction.is_active:
-            yield from self.lane_flow(engine)
-        plan = plan_by_key(mapper, engine, type(key), for_update=with_for_update)
-        flags = REFRESH if populate else 0
-        found = yield from ask(
-            Fetch(lane, plan, (key,) if mapper.layout.scalar_key else key, self.identity, flags, True)
-        )
+        engine = self.bind
+        if engine is None or self.binds:
+            engine = self.find_bind(mapper)
+        lane = yield from self.lane_flow(engine)
+        plan = plan_by_key(mapper, engine, key.__class__, for_update=for_update)
+        params = (key,) if mapper.layout.scalar_key else key
+        found = yield from ask(Fetch(lane, plan, params, identity, flags, True))
         return found[0] if found else None
 
     def get_many_flow(self, entity: Any, idents: Iterable[Any]) -> Flow[list[Any]]:

@@ -245,7 +245,9 @@ class Session(SessionCore):
                 if request is not None:
                     rows = self._ask(request)
                     return rows[0] if rows else None
-        loaded: T | None = self._run(
+                loaded: T | None = self._run(self.load_one_flow(layout.mapper, ident))
+                return loaded
+        loaded = self._run(
             self.get_flow(
                 entity,
                 ident,

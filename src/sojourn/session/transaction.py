@@ -66,7 +66,7 @@ class TransactionCore:
     """One level of a session's transaction: the root or a savepoint."""
 
     __slots__ = (
-        "_held", "cause", "flushed", "identity", "in_block", "name", "nested", "parent", "stage",
+        "_held", "cause", "depth", "flushed", "identity", "in_block", "name", "nested", "parent", "stage",
     )  # fmt: skip
 
     def __init__(self, core: Transacting, parent: TransactionCore | None, name: str | None) -> None:
@@ -74,6 +74,7 @@ class TransactionCore:
         self.identity = core.identity
         self._held: Transacting | None = None
         self.parent = parent
+        self.depth: int = 0 if parent is None else parent.depth + 1
         self.nested = name is not None
         self.name = name
         self.stage: Stage = Stage.ACTIVE

@@ -62,7 +62,6 @@ class WorkCore:
     transaction: TransactionCore | None = None
     _info: Mapping[Any, Any] | None = None
     _flushing: bool = False
-    _savepoints: int = 0
     _quiet: int = 0  # how many no_autoflush blocks we are in
 
     def __init__(self, bind: Any = None, **options: Any) -> None:
@@ -284,13 +283,14 @@ class WorkCore:
 
     def begin_nested_flow(self) -> Flow[TransactionCore]:
         """Flush, then set a savepoint on every connection in use."""
-        parent = self.begin_transaction()
+        parent = self.transaction or self.begin_transaction()
         if parent.stage is not Stage.ACTIVE:
             parent.check("use")
-        if self._has_work():
+        identity = self.identity
+        if identity.new or identity.dirty or identity.deleted:
             yield from self.flush_flow()
-        self._savepoints += 1
-        level = self.transaction_class(self, parent, f"sj_{self._savepoints}")
+        # Named by depth, not by number: few texts, so the driver's prepared statements serve again.
+        level = self.transaction_class(self, parent, f"sj_{parent.depth + 1}")
         for lane in self.lanes.values():
             yield from ask(Savepoint(lane, level.name or ""))
         self.transaction = level

@@ -9,9 +9,10 @@ be traced back to literals.
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import ref
 
 from sqlalchemy.sql import visitors
-from sqlalchemy.sql.elements import BindParameter
+from sqlalchemy.sql.elements import BinaryExpression, BindParameter
 
 from sojourn import corelink
 from sojourn.statements.namespaces import EntitySelect
@@ -58,7 +59,75 @@ def element_of(recorded: Node | Recording) -> Any:
     shape = recorded.shape
     if shape.op == LEAF:
         return shape.arg
-    return _replay(shape, iter(recorded.params), [], {})
+    if isinstance(shape.op, str):  # a statement, or Core's own element
+        return _replay(shape, iter(recorded.params), [], {})
+    sample = None
+    if shape.literals == 1 and len(recorded.params) == 1:
+        sample = shape.meta
+        if sample is None:
+            sample = shape.meta = _sample_of(recorded)
+    if sample is None or sample is _NO_SAMPLE:
+        element = _replay(shape, iter(recorded.params), [], {})
+    else:
+        (value,) = recorded.params
+        element = corelink.compare_with(sample, list(value) if shape.arg == "list" else value)
+    vars(element)[_ORIGIN] = _Origin(element, recorded)
+    return element
+
+
+class _Origin:
+    """Remember, in a Core element, the expression it was made from."""
+
+    __slots__ = ("node", "owner")
+
+    def __init__(self, element: Any = None, node: Any = None) -> None:
+        # Core copies an element with all that is in it and then changes the copy: that is not ours any more.
+        self.owner = None if element is None else ref(element)
+        self.node = node
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Origin, ()
+
+
+_ORIGIN = "sojourn_origin"
+
+
+def origin_of(element: Any) -> Node | None:
+    """Return the expression that a Core element was made from, None if Core made it or changed it."""
+    origin = vars(element).get(_ORIGIN)
+    if origin is None or origin.owner is None or origin.owner() is not element:
+        return None
+    node: Node = origin.node
+    return node
+
+
+def _sample_of(recorded: Node | Recording) -> Any:
+    """Build a comparison with one literal; its like are copies, a fifth of the work of Core's operators.
+
+    Nobody else gets to see it: what Core remembers in an element would be in the copies too.
+    """
+    binds: list[Any] = []
+    element = _replay(recorded.shape, iter(recorded.params), binds, {})
+    if not corelink.compares_with(element, binds[0]):
+        return _NO_SAMPLE
+    element.__class__ = Comparison
+    return element
+
+
+_NO_SAMPLE = object()
+
+
+class Comparison(BinaryExpression[Any]):
+    """Be Core's comparison, made from a recorded one."""
+
+    inherit_cache = True
+
+    def __clause_element__(self) -> Comparison:
+        """Answer the question that Core asks what it got from a node: its `__getattr__` takes 3 us to say no.
+
+        It would also leave a comparator behind that refers back to the element: work for the collector.
+        """
+        return self
 
 
 def new_binds(element: Any, known: set[int]) -> list[Any]:

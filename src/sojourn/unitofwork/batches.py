@@ -9,6 +9,8 @@ from __future__ import annotations
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
+from sqlalchemy import Integer, Numeric
+
 from sojourn.kernel import units
 from sojourn.unitofwork.rowops import names_of
 from sojourn.unitofwork.techniques import EACH_UP_TO, UNNEST_FROM, page_of
@@ -26,6 +28,7 @@ DELETE: Final = "DELETE"
 
 #: A statement's parameters stay below this size when columns may hold long values (server packet limits).
 LONG_VALUES: Final = 4_000_000
+_NUMBERS: Final = (Integer, Numeric)
 _LONG_TYPES: Final = ("TEXT", "BLOB", "BYTEA", "JSON", "CLOB", "BINARY")
 
 
@@ -223,10 +226,20 @@ def choose_update(shape: UpdateShape, count: int, *, arrays: bool = True) -> str
         return "from unnest"
     if traits.values_from and (traits.dialect == "sqlite" or all(bind.cast for bind in shape.binds)):
         return "from values"
-    plain = not any(bind.head or bind.tail for bind in shape.binds)
-    if traits.dialect == "mariadb" and not traits.executemany_batches and plain:
+    if traits.dialect == "mariadb" and not traits.executemany_batches and _joinable(shape):
         return "join values"
     return "executemany" if traits.executemany_rowcount else "each"
+
+
+def _joinable(shape: UpdateShape) -> bool:
+    """Return whether values can be joined with the table by its key.
+
+    Not by text keys: a column of values has the connection's collation, and MariaDB refuses to compare it
+    with a column of another one.
+    """
+    if any(bind.head or bind.tail for bind in shape.binds):
+        return False
+    return all(isinstance(field.column.type, _NUMBERS) for field in shape.key_fields)
 
 
 def choose_delete(shape: DeleteShape, count: int, *, arrays: bool = True) -> str:

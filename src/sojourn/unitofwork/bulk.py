@@ -216,9 +216,7 @@ def _update_rows_flow(
 def _made_by_updates(writer: Writer) -> tuple[str, ...]:
     """Return the attributes that any UPDATE of the class may change by itself."""
     return tuple(
-        field.name
-        for field in writer.fields
-        if field.name and (field.change or field is writer.version)
+        field.name for field in writer.fields if field.name and (field.change or field is writer.version)
     )
 
 

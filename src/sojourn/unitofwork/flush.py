@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy.exc import SAWarning
 
 from sojourn.errors import KeysUnmatched, StaleData
-from sojourn.flow import Execute, Flow, InsertEach, Rows, ask
+from sojourn.flow import Execute, Flow, InsertEach, Request, Rows, ask
 from sojourn.kernel import units
 from sojourn.kernel.state import dict_of
 from sojourn.unitofwork import writing
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sojourn.kernel.identity import IdentityMap
     from sojourn.kernel.state import InstanceState
 
-__all__ = ["FlushRecord", "flush_flow", "plan_flush"]
+__all__ = ["FlushRecord", "flush_flow", "lean_request", "plan_flush", "settle_lean"]
 
 
 def flush_flow(
@@ -35,7 +35,10 @@ def flush_flow(
     if record is None:
         record = FlushRecord()
     if plan.lean:
-        yield from _lean_flow(lane, identity, cast("LeanPlan", plan), record)
+        lean = cast("LeanPlan", plan)
+        reply = yield from ask(lean_request(lane, lean))
+        if not settle_lean(identity, lean, reply, record):
+            yield from stale_update_flow(lane, lean.batches[0], reply)
         return
     for batch in plan.batches:
         if batch.slots:
@@ -56,37 +59,45 @@ def flush_flow(
         units.settle_clean(identity, plan.clean)
 
 
-def _lean_flow(lane: Any, identity: IdentityMap, plan: LeanPlan, record: FlushRecord) -> Flow[None]:
-    """Send and settle one usual row."""
+def lean_request(lane: Any, plan: LeanPlan) -> Request:
+    """Return the one request of a lean plan."""
+    technique, statement = plan.shape.lean
+    if technique == "each":
+        return Execute(lane, statement, plan.row)
+    if technique == "each, lastrowid":
+        return InsertEach(lane, statement, (plan.row,))
+    return Rows(lane, statement, plan.row)
+
+
+def settle_lean(identity: IdentityMap, plan: LeanPlan, reply: Any, record: FlushRecord) -> bool:
+    """Settle the entity of a lean plan; return False when its row was not there."""
     shape, state = plan.shape, plan.state
-    technique, statement = shape.lean
     lapsed = shape.lapsed
     if plan.kind != INSERT:
-        count = yield from ask(Execute(lane, statement, plan.row))
-        if count not in (1, -1):
-            yield from stale_update_flow(lane, plan.batches[0], count)
+        if reply not in (1, -1):
+            return False
         units.settle_clean(identity, (state,))
         record.changed.append(state)
     else:
-        keys, rows, names = None, None, ()
+        technique = shape.lean[0]
+        entities, states = (plan.entity,), (state,)
         if technique == "each, lastrowid":
-            keys = yield from ask(InsertEach(lane, statement, (plan.row,)))
-            if keys[0] is None:
+            if reply[0] is None:
                 raise KeysUnmatched(shape.writer.entity, "the database skipped a row")
+            units.settle_inserted(identity, state.layout, entities, states, reply)
         elif technique == "each":
-            yield from ask(Execute(lane, statement, plan.row))
+            units.settle_inserted(identity, state.layout, entities, states)
             lapsed = shape.lapsed_unreturned
         else:
-            rows = yield from ask(Rows(lane, statement, plan.row))
-            names = shape.returned_names
-            if len(rows) != 1:
-                raise KeysUnmatched(shape.writer.entity, f"1 row was sent and {len(rows)} came back")
-        units.settle_inserted(identity, state.layout, (plan.entity,), (state,), keys, names, rows)
+            if len(reply) != 1:
+                raise KeysUnmatched(shape.writer.entity, f"1 row was sent and {len(reply)} came back")
+            units.settle_inserted(identity, state.layout, entities, states, None, shape.returned_names, reply)
         record.inserted.append(state)
     if lapsed:
         own = dict_of(plan.entity)
         for name in lapsed:
             own.pop(name, None)
+    return True
 
 
 # -- INSERT --------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from sojourn.errors import FlushKeyMissing
 from sojourn.unitofwork.techniques import Bind, Texts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sojourn.mapping.mapper import Mapper
     from sojourn.plans import StatementPlan
@@ -351,7 +351,10 @@ class Writer:
         "scalar_key", "table", "traits", "updates", "version", "version_generator",
     )  # fmt: skip
 
-    def __init__(self, mapper: Mapper[Any], traits: Traits, dialect: Any) -> None:
+    def __init__(
+        self, mapper: Mapper[Any], traits: Traits, dialect: Any, schemas: Mapping[Any, Any] | None = None
+    ) -> None:
+        """Work out how rows are written; *schemas* is the engine's schema_translate_map."""
         table = cast("Any", mapper.local_table)
         self.columns = mapper.columns  # another tuple once the class got a column more
         self.mapper = mapper
@@ -360,7 +363,7 @@ class Writer:
         self.table = table
         self.traits = traits
         self.dialect = dialect
-        self.quoted = dialect.identifier_preparer.format_table(table)
+        self.quoted = _qualified(table, dialect.identifier_preparer, schemas or {})
         names: dict[Any, str] = {}
         for prop in mapper.columns:
             if isinstance(prop.column, Column) and prop.column.table is table:
@@ -437,6 +440,13 @@ class Writer:
         return (key,) if self.scalar_key else tuple(key)
 
 
+def _qualified(table: Any, preparer: Any, schemas: Mapping[Any, Any]) -> str:
+    """Return the name of *table* in SQL, its schema translated."""
+    schema = schemas.get(table.schema, table.schema)
+    name: str = preparer.format_table(table, use_schema=False)
+    return name if schema is None else f"{preparer.quote_schema(schema)}.{name}"
+
+
 def _count_up(version: Any) -> Any:
     return 1 if version is None else version + 1
 
@@ -454,7 +464,9 @@ def writer_for(mapper: Mapper[Any], engine: Any) -> Writer:
     writers = writers_of(engine)
     writer = writers.get(mapper.layout)
     if writer is None or writer.columns is not mapper.columns:
-        writer = writers[mapper.layout] = Writer(mapper, engine.traits, engine.plan_dialect)
+        options = engine.get_execution_options() if hasattr(engine, "get_execution_options") else {}
+        schemas = options.get("schema_translate_map")
+        writer = writers[mapper.layout] = Writer(mapper, engine.traits, engine.plan_dialect, schemas)
     return writer
 
 

@@ -61,6 +61,7 @@ _PLAIN_TYPES: Final = (
     sqltypes.LargeBinary,
     sqltypes.Uuid,
 )
+_SIZED_TYPES: Final = (sqltypes.String, sqltypes.Numeric, sqltypes.Float)
 
 
 class Bind:
@@ -89,8 +90,8 @@ class Bind:
                 self.cast = str(dialect.type_compiler_instance.process(impl))
             except CompileError:
                 return
-            if isinstance(impl, sqltypes.String) and not isinstance(impl, sqltypes.Enum):
-                self.cast = self.cast.partition("(")[0]  # a cast to VARCHAR(30) would cut silently
+        if isinstance(impl, _SIZED_TYPES) and not isinstance(impl, sqltypes.Enum):
+            self.cast = self.cast.partition("(")[0]  # a cast to VARCHAR(30) would cut, NUMERIC(10, 2) round
 
     @property
     def array(self) -> bool:

@@ -1,0 +1,128 @@
+"""Every exception of sojourn: what happened to which thing, the remedy as code, a stable code.
+
+Each class is also a subclass of the `sqlalchemy.exc` class of that meaning, so that code written
+for SQLAlchemy catches it. A message has three lines: what, remedy, number. The facts are kept as
+attributes, because programs should not parse messages. One file per area; each is importable from here.
+"""
+
+from __future__ import annotations
+
+from sojourn.errors.base import (
+    SojournError,
+    closest,
+    is_error,
+)
+from sojourn.errors.engine import (
+    BlockingCall,
+    DriverMissing,
+    PoolTimeout,
+)
+from sojourn.errors.flush import (
+    BulkKey,
+    FlushKeyMissing,
+    KeysUnmatched,
+    StaleData,
+    StaleDataError,
+    ValueRefused,
+)
+from sojourn.errors.mapping import (
+    ColumnTwice,
+    DataclassArgument,
+    FrozenMapper,
+    MappedTwice,
+    MappingError,
+    NoPrimaryKey,
+    NoTable,
+    NotAColumn,
+    NotInspectable,
+    NotMapped,
+    NotYet,
+    ReservedName,
+    TableTaken,
+    TrailingComma,
+    UnknownColumn,
+    UnknownMapperArgument,
+    UnknownType,
+    UnmappedClass,
+    UnmappedInstance,
+    UnresolvedAnnotation,
+)
+from sojourn.errors.session import (
+    DetachedRead,
+    IdentityConflict,
+    KeyArity,
+    KeyIsNone,
+    NoBind,
+    NotLoadedInAsync,
+    NotPersistent,
+    ObjectDeleted,
+    OtherSession,
+    PendingRollback,
+    SessionClosed,
+    SessionError,
+    TransactionState,
+    UnflushedRows,
+    UnknownKeyword,
+    WrongStatement,
+)
+from sojourn.errors.statements import (
+    BindMissing,
+    ParameterRefused,
+    TooManyParameters,
+    UnknownAttribute,
+)
+
+__all__ = [
+    "BindMissing",
+    "BlockingCall",
+    "BulkKey",
+    "ColumnTwice",
+    "DataclassArgument",
+    "DetachedRead",
+    "DriverMissing",
+    "FlushKeyMissing",
+    "FrozenMapper",
+    "IdentityConflict",
+    "KeyArity",
+    "KeyIsNone",
+    "KeysUnmatched",
+    "MappedTwice",
+    "MappingError",
+    "NoBind",
+    "NoPrimaryKey",
+    "NoTable",
+    "NotAColumn",
+    "NotInspectable",
+    "NotLoadedInAsync",
+    "NotMapped",
+    "NotPersistent",
+    "NotYet",
+    "ObjectDeleted",
+    "OtherSession",
+    "ParameterRefused",
+    "PendingRollback",
+    "PoolTimeout",
+    "ReservedName",
+    "SessionClosed",
+    "SessionError",
+    "SojournError",
+    "StaleData",
+    "StaleDataError",
+    "TableTaken",
+    "TooManyParameters",
+    "TrailingComma",
+    "TransactionState",
+    "UnflushedRows",
+    "UnknownAttribute",
+    "UnknownColumn",
+    "UnknownKeyword",
+    "UnknownMapperArgument",
+    "UnknownType",
+    "UnmappedClass",
+    "UnmappedInstance",
+    "UnresolvedAnnotation",
+    "ValueRefused",
+    "WrongStatement",
+    "closest",
+    "is_error",
+]
