@@ -214,7 +214,9 @@ def test_limit_value_is_a_number_that_was_given():
 def test_a_comparison_is_made_after_a_sample(value):
     """It compiles, is cached and is told apart from its sample as if Core had made it anew."""
     column = customer.c.id
-    sample, anew = (column.in_([1]), column.in_(value)) if isinstance(value, list) else (column == 1, column == 7)
+    sample, anew = (
+        (column.in_([1]), column.in_(value)) if isinstance(value, list) else (column == 1, column == 7)
+    )
     made = corelink.compare_with(sample, value)
     both = select(customer).where(sample, made)
 

@@ -115,6 +115,19 @@ cdef extern from *:
         return 0;
     }
 
+    /* Take a row and its tuple out of the collector's sight, as it does itself with tuples, if no value in it
+       can be part of a cycle. 40,000 rows are otherwise walked through right after they were made. */
+    static CYTHON_INLINE int sj_untrack(PyObject *made, PyObject *row) {
+        Py_ssize_t i, n = PyTuple_GET_SIZE(row);
+        for (i = 0; i < n; i++) {
+            PyObject *value = PyTuple_GET_ITEM(row, i);
+            if (PyType_IS_GC(Py_TYPE(value)) && PyObject_GC_IsTracked(value)) return 0;
+        }
+        PyObject_GC_UnTrack(row);
+        if (PyType_IS_GC(Py_TYPE(made))) PyObject_GC_UnTrack(made);
+        return 0;
+    }
+
     /* From 3.12 on the collector never runs inside compiled code, so there is nothing to pause. */
     static CYTHON_INLINE int pause_gc(void) {
     #if PY_VERSION_HEX < 0x030c0000
@@ -176,6 +189,7 @@ cdef extern from *:
     bint sj_has_all(dict d, tuple names) except -1
     int sj_remove(dict d, tuple names) except -1
     int sj_fill(dict d, tuple names, tuple row, Py_ssize_t start) except -1
+    int sj_untrack(object made, tuple row) except -1
     object sj_send(object flow, object value, int *returned)
     int pause_gc()
     int resume_gc(int paused)

@@ -45,6 +45,10 @@ def sj_remove(values: dict[str, Any], names: tuple[str, ...]) -> None:
         values.pop(name, None)
 
 
+def sj_untrack(made: Any, row: tuple[Any, ...]) -> None:
+    """Leave a row to the collector: only C can take it out of its sight."""
+
+
 def pause_gc() -> bool:
     """Stop the cyclic collector if it runs; return what `resume_gc` wants to know."""
     running = gc.isenabled()

@@ -26,13 +26,23 @@ if cython.compiled:
         sj_dict,
         sj_fill,
         sj_has_all,
+        sj_untrack,
         sj_weak,
     )
     from cython.cimports.sojourn.kernel.identity import IdentityMap
     from cython.cimports.sojourn.kernel.layout import Layout
     from cython.cimports.sojourn.kernel.state import _STATE, InstanceState, SharedState, state_of
 else:
-    from sojourn.kernel._plain import pause_gc, resume_gc, sj_allocate, sj_deref, sj_dict, sj_has_all, sj_weak
+    from sojourn.kernel._plain import (
+        pause_gc,
+        resume_gc,
+        sj_allocate,
+        sj_deref,
+        sj_dict,
+        sj_has_all,
+        sj_untrack,
+        sj_weak,
+    )
     from sojourn.kernel.identity import IdentityMap  # noqa: TC001 - a C type when compiled
     from sojourn.kernel.layout import Layout  # noqa: TC001 - the same
     from sojourn.kernel.state import _STATE, InstanceState, SharedState, state_of
@@ -212,6 +222,7 @@ class ColumnSlot:
 class RowLoader:
     """Turn driver rows into the rows of a result: entities, or *make_row* of a tuple of values.
 
+    What *make_row* returns must never change, nor refer to anything younger than itself but the tuple.
     `is_entity` tells that the result is one entity per row and not wrapped in a tuple.
     """
 
@@ -276,7 +287,9 @@ class RowLoader:
             return [row[place] for row in rows]
         return [processor(row[place]) for row in rows]
 
-    @cython.locals(row=tuple, out=list, parts=list, entity_slot=EntitySlot, column_slot=ColumnSlot)
+    @cython.locals(
+        row=tuple, out=list, parts=list, entity_slot=EntitySlot, column_slot=ColumnSlot, width=cython.Py_ssize_t
+    )  # fmt: skip
     def mixed(self, rows: Iterable[Row], identity: IdentityMap, flags: int) -> list[Any]:
         """Return one row per row."""
         make_row = self.make_row
@@ -287,7 +300,7 @@ class RowLoader:
                 row = found if type(found) is tuple else tuple(found)
                 if len(row) != width:
                     row = row[:width]
-                out.append(row if make_row is None else make_row(row))
+                out.append(row if make_row is None else _made(make_row, row))
             return out
         maps: list[Any] = [
             (identity.refs(slot.layout.root), identity.shared(slot.layout))
@@ -312,8 +325,17 @@ class RowLoader:
                     refs, shared = maps[n]
                     parts.append(entity_slot.entity(row, refs, identity, shared, flags))
             row = tuple(parts)
-            out.append(row if make_row is None else make_row(row))
+            out.append(row if make_row is None else _made(make_row, row))
         return out
+
+
+@cython.cfunc
+@cython.inline
+@cython.locals(row=tuple)
+def _made(make_row: Callable[[tuple[Any, ...]], Any], row: tuple[Any, ...]) -> Any:
+    made = make_row(row)
+    sj_untrack(made, row)
+    return made
 
 
 @cython.cfunc

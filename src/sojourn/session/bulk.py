@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sojourn.errors import BulkKey, FlushKeyMissing, ValueRefused
+from sojourn.session.binds import class_of
 from sojourn.session.merge import MergeCore
-from sojourn.session.work import class_of
 from sojourn.unitofwork import mappings
 
 if TYPE_CHECKING:

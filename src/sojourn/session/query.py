@@ -10,7 +10,7 @@ from sqlalchemy.exc import InvalidRequestError, MultipleResultsFound, NoResultFo
 
 from sojourn import corelink
 from sojourn.errors import SessionError
-from sojourn.session.work import NOTHING, class_of
+from sojourn.session.binds import NOTHING, class_of
 from sojourn.statements import delete, select, update
 from sojourn.statements.builders import Select
 

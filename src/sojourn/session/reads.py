@@ -25,9 +25,10 @@ from sojourn.loading.fetch import key_params, names_to_load, names_to_refresh, p
 from sojourn.loading.result import Result, ScalarResult
 from sojourn.loading.subjects import find_mapper, find_tables
 from sojourn.plans import plan_for_core, plan_for_recording
+from sojourn.session.binds import NOTHING, class_of
 from sojourn.session.lifecycle import WORDS
 from sojourn.session.transaction import Stage
-from sojourn.session.work import NOTHING, WorkCore, class_of
+from sojourn.session.work import WorkCore
 from sojourn.statements.builders import Select
 from sojourn.symbols import REFRESH
 from sojourn.unitofwork.bulk import change_flow, is_entity_change

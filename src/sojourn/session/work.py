@@ -9,7 +9,6 @@ from sojourn.errors import (
     NoBind,
     SessionClosed,
     TransactionState,
-    UnmappedClass,
     UnmappedInstance,
 )
 from sojourn.flow import (
@@ -28,24 +27,24 @@ from sojourn.flow import (
 from sojourn.kernel.identity import IdentityMap
 from sojourn.kernel.state import DELETED, PENDING, PERSISTENT, TRANSIENT, InstanceState, state_of
 from sojourn.mapping.configure import configure_mappers
+from sojourn.session.binds import NOTHING, BindsCore
 from sojourn.session.lifecycle import WORDS, check_move
 from sojourn.session.transaction import Stage, TransactionCore
+from sojourn.unitofwork.batches import LeanPlan
 from sojourn.unitofwork.flush import flush_flow as run_flush_plan
-from sojourn.unitofwork.flush import plan_flush
+from sojourn.unitofwork.flush import lean_request, plan_flush, settle_lean, stale_update_flow
 from sojourn.unitofwork.record import FlushRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from sojourn.mapping.mapper import Mapper
     from sojourn.unitofwork.batches import FlushPlan
 
-NOTHING: Final[Mapping[str, Any]] = {}
 #: A before-flush listener may make new changes; more rounds than this is a loop (SQLAlchemy's number).
 MOST_FLUSH_ROUNDS: Final = 100
 
 
-class WorkCore:
+class WorkCore(BindsCore):
     """The unit of work of a session and its transaction; no I/O."""
 
     #: Made for each level of the transaction; the fronts put in their own, with blocking or awaited methods.
@@ -57,7 +56,6 @@ class WorkCore:
     autobegin: bool = True
     twophase: bool = False
     close_resets_only: bool = True
-    binds: Mapping[Any, Any] = NOTHING
     closed: bool = False
     transaction: TransactionCore | None = None
     _info: Mapping[Any, Any] | None = None
@@ -84,7 +82,7 @@ class WorkCore:
         close_resets_only: bool = True,
     ) -> None:
         if binds:
-            self.binds = {self._bind_key(key): engine for key, engine in binds.items()}
+            self.set_binds(binds)
         self.autoflush = autoflush
         self.expire_on_commit = expire_on_commit
         self.autobegin = autobegin
@@ -98,36 +96,6 @@ class WorkCore:
         if not isinstance(self._info, dict):
             self._info = dict(self._info or NOTHING)
         return self._info
-
-    # -- binds ------------------------------------------------------------------------------
-
-    def _bind_key(self, key: Any) -> Any:
-        if isinstance(key, type):
-            return key
-        return getattr(key, "class_", key)
-
-    def bind_mapper(self, mapper: Any, bind: Any) -> None:
-        """Use *bind* for a mapped class."""
-        self.binds = {**self.binds, self._bind_key(mapper): bind}
-
-    def bind_table(self, table: Any, bind: Any) -> None:
-        """Use *bind* for a table."""
-        self.binds = {**self.binds, table: bind}
-
-    def find_bind(self, mapper: Mapper[Any] | None = None, tables: Iterable[Any] = ()) -> Any:
-        """Return the engine for a mapper or for the first bound one of *tables*; raise NoBind."""
-        if self.binds:
-            if mapper is not None:
-                for cls in mapper.class_.__mro__:
-                    if cls in self.binds:
-                        return self.binds[cls]
-                tables = (mapper.local_table, *tables)
-            for table in tables:
-                if table in self.binds:
-                    return self.binds[table]
-        if self.bind is not None:
-            return self.bind
-        raise NoBind(mapper.class_.__name__ if mapper is not None else "this statement")
 
     # -- membership -------------------------------------------------------------------------
 
@@ -534,16 +502,12 @@ class WorkCore:
         if self._flushing:
             msg = "Session is already flushing"
             raise TransactionState(msg, "Do not call flush() from a flush listener; change entities only.")
-        if not self._has_work():
+        identity = self.identity
+        if not (identity.new or identity.dirty or identity.deleted):
             return
         self._flushing = True
         try:
-            if not self.binds:
-                engine = self.bind
-                if engine is None:
-                    engine = self.find_bind(next(iter(self._waiting())).layout.mapper)
-                yield from self._flush_on_flow(engine, None if objects is None else list(objects))
-            else:
+            if self.binds:
                 for engine in {self.find_bind(state.layout.mapper): None for state in self._waiting()}:
                     mine = [
                         state.obj()
@@ -551,6 +515,9 @@ class WorkCore:
                         if self.find_bind(state.layout.mapper) is engine
                     ]
                     yield from self._flush_on_flow(engine, mine)
+                return
+            engine = self.bind or self.find_bind(next(iter(self._waiting())).layout.mapper)
+            yield from self._flush_on_flow(engine, None if objects is None else list(objects))
         finally:
             self._flushing = False
 
@@ -558,9 +525,10 @@ class WorkCore:
         level = self.transaction or self.begin_transaction()
         if level.stage is not Stage.ACTIVE:
             level.check("use")
-        plan = plan_flush(self.identity, engine, objects=objects)
+        identity = self.identity
+        plan = plan_flush(identity, engine, objects=objects)
         if plan.empty:
-            plan.settle_nothing(self.identity)
+            plan.settle_nothing(identity)
             return
         lane = self.lanes.get(engine)
         if lane is None:
@@ -569,7 +537,12 @@ class WorkCore:
             level.flushed.append(FlushRecord())
         record = level.flushed[-1]  # one for many small flushes
         try:
-            yield from run_flush_plan(lane, self.identity, plan, record)
+            if isinstance(plan, LeanPlan):  # one row: the request without the flow around it
+                reply = yield from ask(lean_request(lane, plan))
+                if not settle_lean(identity, plan, reply, record):
+                    yield from stale_update_flow(lane, plan.batches[0], reply)
+            else:
+                yield from run_flush_plan(lane, identity, plan, record)
         except Exception as error:
             yield from self._failed_flush_flow(level, error)
             raise
@@ -590,13 +563,3 @@ class WorkCore:
         # reference of its entities finds nobody from now on.
         if self.__dict__.get("lanes"):
             self.discard()
-
-
-def class_of(entity: Any) -> Any:
-    """Return the mapper of a mapped class, mapper or alias; raise UnmappedClass."""
-    mapper = getattr(entity, "__mapper__", None)
-    if mapper is None:
-        mapper = entity if hasattr(entity, "layout") and hasattr(entity, "class_") else None
-    if mapper is None:
-        raise UnmappedClass(entity)
-    return mapper
