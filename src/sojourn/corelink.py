@@ -23,7 +23,7 @@ from sqlalchemy.pool.impl import QueuePool
 from sqlalchemy.sql import visitors
 from sqlalchemy.sql.elements import BinaryExpression, BindParameter, ClauseElement, ColumnElement
 from sqlalchemy.sql.expression import WriteableColumnCollection
-from sqlalchemy.sql.selectable import LABEL_STYLE_DISAMBIGUATE_ONLY, FromClause, _OffsetLimitParam
+from sqlalchemy.sql.selectable import LABEL_STYLE_DEFAULT, FromClause, _OffsetLimitParam
 from sqlalchemy.sql.sqltypes import _resolve_value_to_type
 from sqlalchemy.util import immutabledict
 
@@ -142,8 +142,12 @@ def limit_binds(statement: Any) -> list[Any]:
 
 def limit_value(clause: Any) -> int | None:
     """Return the number in a LIMIT or OFFSET that was given one."""
-    given = type(clause) is _OffsetLimitParam and clause.unique and type(clause.value) is int
-    return clause.value if given else None
+    return clause.value if type(clause) is _OffsetLimitParam and type(clause.value) is int else None
+
+
+def has_json_reader(dialect: Any) -> bool:
+    """Return whether the engine was given its own `json_deserializer`."""
+    return dialect._json_deserializer is not None
 
 
 def with_value(bind: Any, value: Any) -> Any:
@@ -153,13 +157,9 @@ def with_value(bind: Any, value: Any) -> Any:
 
 def compares_with(expression: Any, bind: Any) -> bool:
     """Return whether all that *expression* has on its right side is *bind*, an anonymous one."""
-    return (
-        type(expression) is BinaryExpression
-        and expression.right is bind
-        and type(bind) is BindParameter
-        and bind.unique
-        and not is_tuple_type(bind.type)
-    )
+    if type(expression) is not BinaryExpression or expression.right is not bind:
+        return False
+    return type(bind) is BindParameter and bind.unique and not is_tuple_type(bind.type)
 
 
 def compare_with(sample: Any, value: Any) -> Any:
@@ -174,19 +174,17 @@ def compare_with(sample: Any, value: Any) -> Any:
     return fresh
 
 
-def plain_parts(select: Any) -> dict[str, Any] | None:
-    """Return columns, criteria, order and limits of a SELECT by name, None where it has anything else."""
-    parts: dict[str, Any] = select.__dict__
-    if parts.keys() <= _PLAIN_PARTS and parts["_label_style"] is LABEL_STYLE_DISAMBIGUATE_ONLY:
-        if "_limit_clause" not in parts or parts["_fetch_clause"] is None:
-            return parts
-    return None
+def plain_parts(select: Any) -> Any:
+    """Return columns, criteria, order, LIMIT and OFFSET of a SELECT, None where it has anything else."""
+    plain = select.__dict__.keys() <= _PLAIN and select._label_style is LABEL_STYLE_DEFAULT
+    if not plain or select._fetch_clause is not None:
+        return None
+    order, criteria = select._order_by_clauses, select._where_criteria
+    return select._raw_columns, criteria, order, select._limit_clause, select._offset_clause
 
 
-_PLAIN_PARTS = frozenset(
-    ("_raw_columns", "_label_style", "_where_criteria", "_order_by_clauses", "_limit_clause", "_offset_clause",
-     "_fetch_clause", "_fetch_clause_options")
-)  # fmt: skip
+_PLAIN = {"_raw_columns", "_label_style", "_where_criteria", "_order_by_clauses"}
+_PLAIN |= {"_limit_clause", "_offset_clause", "_fetch_clause", "_fetch_clause_options"}
 
 
 def bind_processors(compiled: Any) -> Any:
@@ -515,11 +513,10 @@ def schema_asof(dialect: Any) -> float:
 
 def note_error(dialect: Any, error: Exception) -> None:
     """Let each connection of an asyncpg dialect forget its cached types if *error* calls them stale."""
-    stale = (
-        getattr(dialect.dbapi, "InvalidCachedStatementError", None),
-        getattr(dialect.dbapi, "InternalServerError", None),
-    )
-    if dialect.driver == "asyncpg" and isinstance(error, stale):
+    if dialect.driver != "asyncpg":
+        return
+    stale = (dialect.dbapi.InvalidCachedStatementError, dialect.dbapi.InternalServerError)
+    if isinstance(error, stale):
         dialect._invalidate_schema_cache()
 
 

@@ -19,6 +19,7 @@ from sojourn.errors import ParameterRefused, SojournError
 from sojourn.kernel.binding import Binder
 from sojourn.kernel.record import Recording, Shape
 from sojourn.kernel.rows import ColumnSlot, EntitySlot, RowLoader
+from sojourn.statements.jsontext import read_json, reads_text
 from sojourn.statements.recognition import recorded_form
 from sojourn.statements.replay import replay
 from sojourn.statements.rowshapes import ColumnShape, EntityShape, RowShape, describe, entity_shape, row_keys
@@ -113,7 +114,7 @@ class StatementPlan(Binder):
             kinds.update({} if self.compiled is None else corelink.textual_columns(self.compiled))
             pairs = [(name, kinds.get(name)) for name, _ in described]
         processors = tuple([
-            None if kind is None else corelink.result_processor(kind, self.dialect, code)
+            None if kind is None else _result_processor(kind, self.dialect, code)
             for (_, kind), (_, code) in zip(pairs, described, strict=True)
         ])  # fmt: skip
         return tuple([name for name, _ in pairs]), processors
@@ -173,6 +174,11 @@ class StatementPlan(Binder):
 
     def __repr__(self) -> str:
         return f"<plan {self.text!r}>"
+
+
+def _result_processor(kind: Any, dialect: Any, code: Any) -> Processor | None:
+    processor: Processor | None = corelink.result_processor(kind, dialect, code)
+    return read_json if processor is not None and reads_text(kind, dialect) else processor
 
 
 # -- from Core statements to plans ---------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sojourn.kernel import COMPILED
 from sojourn.kernel.identity import IdentityMap
 from sojourn.kernel.layout import Layout
 from sojourn.kernel.rows import ColumnSlot, EntitySlot, RowLoader
@@ -256,3 +257,14 @@ def test_layouts_without_names_are_allowed_only_with_a_key() -> None:
     (ada,) = RowLoader([EntitySlot(PERSON, 0, ("id",), (0,), (0,))]).load([(1,)], identity)
     assert (ada.id, sorted(state_of(ada).unloaded)) == (1, ["age", "name"])
     assert isinstance(PERSON, Layout)
+
+
+@pytest.mark.skipif(not COMPILED, reason="plain Python can't tell the collector")
+def test_rows_of_plain_values_are_none_of_the_collector_s_business() -> None:
+    """A row that can't be part of a cycle is not tracked, as with tuples; one that might be is."""
+    loader = RowLoader([ColumnSlot(0), ColumnSlot(1)], make_row=lambda row: [row])
+    plain, holding = loader.load([(1, "a"), (2, [])], IdentityMap())
+    assert not gc.is_tracked(plain)
+    assert gc.is_tracked(holding)
+    people = RowLoader([ColumnSlot(0), person_slot(offset=1)], make_row=lambda row: [row])
+    assert gc.is_tracked(people.load([(1, 2, "Ada", 36)], IdentityMap())[0])

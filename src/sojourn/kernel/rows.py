@@ -288,7 +288,8 @@ class RowLoader:
         return [processor(row[place]) for row in rows]
 
     @cython.locals(
-        row=tuple, out=list, parts=list, entity_slot=EntitySlot, column_slot=ColumnSlot, width=cython.Py_ssize_t
+        row=tuple, out=list, parts=list, width=cython.Py_ssize_t, entity_slot=EntitySlot,
+        column_slot=ColumnSlot,
     )  # fmt: skip
     def mixed(self, rows: Iterable[Row], identity: IdentityMap, flags: int) -> list[Any]:
         """Return one row per row."""

@@ -44,7 +44,8 @@ def plan_by_key(
 
 def _compile_by_key(mapper: Mapper[Any], engine: Any, names: tuple[str, ...] | None, for_update: Any) -> Any:
     binds = [
-        sa.bindparam(f"key_{number}", None, type_=column.type, required=False) for number, column in enumerate(mapper.primary_key)
+        sa.bindparam(f"key_{number}", None, type_=column.type, required=False)
+        for number, column in enumerate(mapper.primary_key)
     ]
     statement: Any = sa.select(*_columns(mapper, names)).where(
         *[column == bind for column, bind in zip(mapper.primary_key, binds, strict=True)]

@@ -135,6 +135,8 @@ class AsyncSessionTransaction:
 class AsyncSession(SessionCore):
     """A conversation with the database: entities by identity, changes in batches, one transaction."""
 
+    is_async = True
+
     def __init__(self, bind: Any = None, *, sync_session_class: Any = None, **options: Any) -> None:
         options.pop("future", None)  # accepted for old code: there is no other style
         super().__init__(bind, **options)

@@ -111,6 +111,7 @@ class BlockingSession(Session):
     """A `Session` whose requests are carried out by the event loop of an async session."""
 
     transaction_class = BlockingTransaction
+    is_async = True  # its engine is
 
     def _run(self, flow: Generator[Any, Any, T]) -> T:
         gate: Gate = self.__dict__["_gate"]

@@ -56,6 +56,7 @@ class WorkCore(BindsCore):
     autobegin: bool = True
     twophase: bool = False
     close_resets_only: bool = True
+    is_async: bool = False
     closed: bool = False
     transaction: TransactionCore | None = None
     _info: Mapping[Any, Any] | None = None
@@ -224,13 +225,21 @@ class WorkCore(BindsCore):
             transaction.check("use")
         lane = self.lanes.get(engine)
         if lane is None:
-            if not hasattr(engine, "perform"):
-                raise NoBind(f"{engine!r} (not made by sojourn.create_engine)")
+            self._check_engine(engine)
             lane = yield from ask(Acquire(engine))
             if transaction.parent is not None:
                 yield from self._catch_up_flow(lane)
             self.lanes[engine] = lane
         return lane
+
+    def _check_engine(self, engine: Any) -> None:
+        """Raise NoBind for what is no engine of ours, or one of the other kind."""
+        if not hasattr(engine, "perform"):
+            raise NoBind(f"this work: {engine!r} was not made by sojourn.create_engine")
+        if engine.dialect.is_async is not self.is_async:
+            kind = "AsyncSession" if self.is_async else "Session"
+            other = "create_engine" if self.is_async else "create_async_engine"
+            raise NoBind(f"this work: {kind} cannot use {engine!r}, whose driver is for {other}")
 
     def _catch_up_flow(self, lane: Any) -> Flow[None]:
         """Set the savepoints that are open on a connection that comes late."""
@@ -340,10 +349,7 @@ class WorkCore(BindsCore):
             self._abandon(level)
             raise
         level.stage = Stage.COMMITTED
-        for record in level.flushed:
-            for state, _ in record.deleted:
-                if state.life == DELETED:
-                    self.identity.discard(state)
+        self._let_deleted_go(level)
         if self.expire_on_commit:
             self.identity.expire_all()
         if len(lanes) > 1:
@@ -351,6 +357,13 @@ class WorkCore(BindsCore):
         else:
             lanes.clear()
             self.transaction = None
+
+    def _let_deleted_go(self, level: TransactionCore) -> None:
+        """Detach the entities whose rows the ended transaction deleted."""
+        for record in level.flushed:
+            for state, _ in record.deleted:
+                if state.life == DELETED:
+                    self.identity.discard(state)
 
     def prepare_flow(self) -> Flow[None]:
         """Prepare the transaction on every connection for two-phase commit."""
@@ -373,7 +386,9 @@ class WorkCore(BindsCore):
         """Roll back: the innermost savepoint block, or the whole transaction (CF-3)."""
         level = self.transaction
         if level is None:
-            return
+            if not self._has_work():
+                return
+            level = self.begin_transaction()  # what was only added is let go of, too
         target = upto or (level if level.in_block and level.nested else None)
         if target is None:
             target = list(self._levels())[-1]
@@ -450,6 +465,7 @@ class WorkCore(BindsCore):
         self.identity.detach_all()
         for level in self._levels():
             level.stage = Stage.CLOSED
+            self._let_deleted_go(level)
         if not reset or not self.close_resets_only:
             self.closed = True
         if self.lanes or self.transaction is not None:

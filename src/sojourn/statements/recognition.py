@@ -26,8 +26,9 @@ def recorded_form(statement: Any) -> Select | None:
     parts = corelink.plain_parts(statement) if kind is sqlalchemy.Select or kind is EntitySelect else None
     if parts is None:
         return None
+    columns, criteria, order, limit, offset = parts
     asked: list[Any] = []
-    for element in parts["_raw_columns"]:
+    for element in columns:
         mapper = corelink.notes_on(element).get(corelink.ENTITY)
         if mapper is None:
             node = _node_of(element)
@@ -39,22 +40,22 @@ def recorded_form(statement: Any) -> Select | None:
         else:
             return None
     recording = kernel.begin(*asked)
-    if "_where_criteria" in parts:
-        criteria = [_node_of(element) for element in parts["_where_criteria"]]
-        if _has_gap(criteria):
+    if criteria:
+        nodes = [_node_of(element) for element in criteria]
+        if _has_gap(nodes):
             return None
-        recording = recording.where(*criteria)
-    if "_order_by_clauses" in parts:
-        clauses = [_node_of(clause) for clause in parts["_order_by_clauses"]]
-        if _has_gap(clauses):
+        recording = recording.where(*nodes)
+    if order:
+        nodes = [_node_of(element) for element in order]
+        if _has_gap(nodes):
             return None
-        recording = recording.order_by(*clauses)
-    for name, add in (("_limit_clause", "limit"), ("_offset_clause", "offset")):
-        if name in parts:
-            value = corelink.limit_value(parts[name])
+        recording = recording.order_by(*nodes)
+    for clause, name in ((limit, "limit"), (offset, "offset")):
+        if clause is not None:
+            value = corelink.limit_value(clause)
             if value is None:
                 return None
-            recording = getattr(recording, add)(value)
+            recording = getattr(recording, name)(value)
     return recording if type(recording) is Select else None
 
 
