@@ -229,18 +229,6 @@ def test_a_comparison_is_made_after_a_sample(value):
     assert len(set(both.compile().params)) == 2
 
 
-def test_plain_parts_are_those_of_a_plain_select():
-    """Columns, criteria and limits are read by name; a statement with more than that has no plain parts."""
-    parts = corelink.plain_parts(select(customer).where(customer.c.id == 1).limit(1))
-
-    assert parts["_raw_columns"] == [customer]
-    assert [str(each) for each in parts["_where_criteria"]] == ["customer.id = :id_1"]
-    assert corelink.limit_value(parts["_limit_clause"]) == 1
-    assert corelink.plain_parts(select(customer).distinct()) is None
-    assert corelink.plain_parts(select(customer).group_by(customer.c.id)) is None
-    assert corelink.plain_parts(select(customer).with_for_update()) is None
-
-
 def test_with_value_leaves_the_bind_as_it_was():
     """The copy has the new value and the type."""
     bind = bindparam("x", 1, type_=Integer)

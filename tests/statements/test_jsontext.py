@@ -42,7 +42,7 @@ def test_what_is_no_text_is_a_value() -> None:
     assert read_json(1.5) == 1.5
 
 
-class OwnJSON(sa.JSON):
+class OwnJSON(mysql.JSON):
     """Reads in its own way."""
 
     def result_processor(self, dialect: Any, coltype: Any) -> Any:
@@ -61,7 +61,7 @@ def test_only_core_s_own_reading_is_replaced() -> None:
     assert reads_text(sa.JSON(), sqlite.dialect())
     assert reads_text(sa.JSON(), mysql.dialect())
     assert not reads_text(sa.JSON(), postgresql.dialect())
-    assert not reads_text(OwnJSON(), sqlite.dialect())
+    assert not reads_text(OwnJSON(), mysql.dialect())
     assert not reads_text(Decorated(), sqlite.dialect())
     assert not reads_text(sa.String(), sqlite.dialect())
     assert not reads_text(sa.JSON(), sqlite.dialect(json_deserializer=json.loads))

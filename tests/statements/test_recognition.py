@@ -27,7 +27,9 @@ RECOGNISED = [
     (lambda: sa.select(Thing), lambda: select(Thing)),
     (lambda: sa.select(Thing).where(Thing.s == "x"), lambda: select(Thing).where(Thing.s == "x")),
     (
-        lambda: sa.select(Thing.id, Thing.s).where(Thing.n > 1, Thing.s.like("a%")).where(Thing.id.in_([1, 2])),
+        lambda: (
+            sa.select(Thing.id, Thing.s).where(Thing.n > 1, Thing.s.like("a%")).where(Thing.id.in_([1, 2]))
+        ),
         lambda: select(Thing.id, Thing.s).where(Thing.n > 1, Thing.s.like("a%"), Thing.id.in_([1, 2])),
     ),
     (
@@ -107,11 +109,10 @@ def test_elements_of_one_shape_are_strangers(make: Any) -> None:
     """The second element of a shape is what Core would have made: its own bind, its own name, its value."""
     make("first").__clause_element__()
     one, two = make("one").__clause_element__(), make("second").__clause_element__()
-    both = sa.select(one, two).compile()
-    values = [bind.value for bind in both.binds.values()]
-    assert [value for value in values if value in ("one", 3, ["one", "other"], ["one"])]
-    assert [value for value in values if value in ("second", 6, ["second", "other"], ["second"])]
-    assert len(both.binds) == 2
+    given = sa.select(one, two).compile().params
+    expected = sa.select(*[make(each).__clause_element__() for each in ("one", "second")]).compile().params
+    assert given == expected
+    assert len(given) == 2
     assert not one.compare(two)
     assert one.compare(make("one").__clause_element__())
     assert str(sa.select(~(one == two))) == str(sa.select(~(make("a") == make("b"))))
@@ -128,7 +129,7 @@ def test_elements_are_true_of_themselves_only() -> None:
 
 def test_elements_travel() -> None:
     """An expression of plain Core columns that went through a recording can be pickled."""
-    from sojourn.statements.replay import origin_of  # noqa: PLC0415
+    from sojourn.statements.replay import origin_of
 
     element = (Thing.s == "x").__clause_element__()
     origin = next(value for value in vars(element).values() if type(value).__name__ == "_Origin")

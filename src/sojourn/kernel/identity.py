@@ -250,6 +250,17 @@ class IdentityMap(Owner):
             add(obj)
         return None
 
+    @cython.locals(state=InstanceState)
+    def mark_deleted(self, obj: Any) -> bool:
+        """Mark a persistent entity of this map for deletion; return False for anything else."""
+        if getattr(type(obj), "__sojourn_layout__", None) is None:
+            return False
+        state = state_of(obj)
+        if state.life != _PERSISTENT or state.owner is not self:
+            return False
+        self.deleted[state] = obj
+        return True
+
     @cython.locals(state=InstanceState, refs=dict)
     def discard(self, state: InstanceState) -> Any:
         """Let go of one entity: it becomes transient if it was new, detached if not."""

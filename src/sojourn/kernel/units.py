@@ -210,6 +210,26 @@ def collect_arrays(
     return out
 
 
+@cython.locals(state=InstanceState, layout=Layout, last_layout=Layout, objs=list, states=list, out=dict)
+def group_deletes(deleted: dict[InstanceState, Any]) -> dict[Layout, tuple[list[Any], list[Any]]]:
+    """Group entities to be deleted by class: (entities, states), each in the order of marking."""
+    out: dict[Layout, tuple[list[Any], list[Any]]] = {}
+    last_layout = None
+    objs: list[Any] = []
+    states: list[Any] = []
+    for state, obj in deleted.items():
+        layout = state.layout
+        if layout is not last_layout:
+            last_layout = layout
+            found = out.get(layout)
+            if found is None:
+                found = out[layout] = ([], [])
+            objs, states = found
+        objs.append(obj)
+        states.append(state)
+    return out
+
+
 @cython.locals(
     state=InstanceState, values=dict, layout=Layout, last_layout=Layout, names=tuple, nones=tuple,
     runs=list, objs=list, states=list, out=dict, i=cython.Py_ssize_t, n=cython.Py_ssize_t,

@@ -128,6 +128,8 @@ class WorkCore(BindsCore):
         """Mark *instance* for deletion by the next flush."""
         if self.closed:
             raise SessionClosed(self)
+        if self.identity.mark_deleted(instance):
+            return
         state = self.state_for(instance)
         if state.life == DELETED and state.owner is self.identity:
             return

@@ -99,10 +99,8 @@ def collect_work(identity: IdentityMap, engine: Any, objects: Iterable[Any] | No
         for (layout, names), members in groups.items():
             work.updates.setdefault(writer_for(layout.mapper, engine), {})[names] = members
     if deleted:
-        for state, entity in deleted.items():
-            entities, states = work.deletes.setdefault(writer_for(state.layout.mapper, engine), ([], []))
-            entities.append(entity)
-            states.append(state)
+        for layout, gone in units.group_deletes(deleted).items():
+            work.deletes[writer_for(layout.mapper, engine)] = gone
     return work
 
 
