@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 import sqlalchemy as sa
 from sqlalchemy.types import TypeDecorator, TypeEngine
@@ -66,7 +66,8 @@ _ARGUMENTS: dict[str, str] = {
 _PENDING: WeakSet[Mapper[Any]] = WeakSet()  # made, and not configured yet
 # Not empty while one of the two below may have members: each new session asks, and a WeakSet is slow to tell.
 _TO_DO: set[str] = set()
-_UNTYPED: WeakSet[Mapper[Any]] = WeakSet()  # a foreign key of theirs gets its type from a table to come
+# The attributes whose foreign key gets its type from a table to come.
+_UNTYPED: WeakKeyDictionary[Mapper[Any], set[str]] = WeakKeyDictionary()
 
 
 def build_mapper(
@@ -309,21 +310,22 @@ def _instrument(mapper: Mapper[Any], key: str) -> None:
         layout.compares = {**(layout.compares or {}), key: kind.compare_values}
     type.__setattr__(mapper.class_, key, attribute)
     if not corelink.has_type(prop.column):
-        _UNTYPED.add(mapper)
+        _UNTYPED.setdefault(mapper, set()).add(key)
         _TO_DO.add("types")
 
 
 def _bind_typed() -> None:
     """Show attributes the type that their foreign key has found since they were made."""
-    for mapper in list(_UNTYPED):
-        untyped = [a for a in mapper.layout.attributes.values() if not corelink.has_type(a.expression)]
-        for attribute in untyped:
+    for mapper, keys in list(_UNTYPED.items()):
+        for key in list(keys):
+            attribute = mapper.layout.attributes[key]
             column = attribute.property.column
             if corelink.has_type(column):
                 attribute.bind_expression(column)
                 attribute.shape.trans = None  # recorded when the type was not known
-        if all(corelink.has_type(attribute.expression) for attribute in untyped):
-            _UNTYPED.discard(mapper)
+                keys.discard(key)
+        if not keys:
+            del _UNTYPED[mapper]
 
 
 def _finish(mapper: Mapper[Any]) -> None:
