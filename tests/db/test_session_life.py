@@ -564,3 +564,29 @@ def test_the_plan_says_what_a_flush_would_do(session):
     assert "INSERT token" in text_
     assert "2 rows" in text_
     assert not session.in_transaction() or session.get_bind().pool.checkedout() == 0
+
+
+def test_engines_by_class_or_table(db, engine):
+    """With several engines each class, its table and statements about them use theirs; others are refused."""
+    other = db.create_engine()
+    with Session(binds={Customer: engine, Token.__table__: other}) as session:
+        session.add(Customer(name="ada"))
+        session.commit()
+        session.add(Token(code="a"))  # apart, because both engines write to one SQLite file here
+        session.commit()
+        assert session.get_bind(Customer) is engine
+        assert session.get_bind(Token) is other
+        assert session.query(Customer).count() == 1
+        assert session.scalar(select(func.count()).select_from(Token.__table__)) == 1
+        assert session.scalars(select(Token)).one().code == "a"
+        with pytest.raises(errors.NoBind, match="Order"):
+            session.get(Order, 1)
+
+
+def test_a_session_wants_an_engine_of_its_kind(db, engine):
+    """What is no engine of sojourn is refused by name, before anything is sent."""
+    with (
+        Session(sa.create_engine("sqlite://")) as session,
+        pytest.raises(errors.NoBind, match="create_engine"),
+    ):
+        session.scalars(select(Token))

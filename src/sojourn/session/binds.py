@@ -22,11 +22,14 @@ class BindsCore:
 
     def set_binds(self, binds: Mapping[Any, Any]) -> None:
         """Use each of *binds* for its mapped class, mapper or table."""
-        self.binds = {bind_key(key): engine for key, engine in binds.items()}
+        for key, engine in binds.items():
+            self.bind_mapper(key, engine)
 
     def bind_mapper(self, mapper: Any, bind: Any) -> None:
-        """Use *bind* for a mapped class."""
-        self.binds = {**self.binds, bind_key(mapper): bind}
+        """Use *bind* for a mapped class, with its table and the classes derived from it; or for a table."""
+        key = bind_key(mapper)
+        table = getattr(key, "__table__", None)
+        self.binds = {**self.binds, key: bind, **({} if table is None else {table: bind})}
 
     def bind_table(self, table: Any, bind: Any) -> None:
         """Use *bind* for a table."""
