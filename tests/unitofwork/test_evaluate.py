@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sojourn import inspect
-from sojourn.unitofwork.evaluate import EXPIRED, Evaluators, NotEvaluable
+from sojourn.errors import NotEvaluable
+from sojourn.unitofwork.evaluate import EXPIRED, Evaluators
 from tests.unitofwork.shop import Base, Thing
 
 C = Thing.__table__.c

@@ -77,3 +77,16 @@ class KeysUnmatched(SojournError):
             "A trigger interferes with the rows or their keys. Roll back, and give the entities their keys "
             f"yourself: {entity}(id=...), or mapped_column(primary_key=True, default=...).",
         )
+
+
+class NotEvaluable(SojournError):
+    """A criterion cannot be evaluated in Python."""
+
+    number = "SJ406"
+
+    def __init__(self, thing: object) -> None:
+        self.thing = thing
+        super().__init__(
+            f"{thing} cannot be evaluated in Python.",
+            'Let the database tell: execution_options={"synchronize_session": "fetch"}, or "auto".',
+        )

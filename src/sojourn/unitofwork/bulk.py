@@ -17,14 +17,14 @@ from sqlalchemy.engine import IteratorResult
 from sqlalchemy.sql.dml import Delete, Insert, Update
 
 from sojourn import corelink
-from sojourn.errors import WrongStatement
+from sojourn.errors import NotEvaluable, WrongStatement
 from sojourn.flow import Core, Flow, ask
 from sojourn.kernel import units
 from sojourn.kernel.rows import ColumnSlot, EntitySlot, RowLoader
 from sojourn.kernel.state import dict_of, state_of
 from sojourn.statements.rowshapes import EntityShape, describe
 from sojourn.symbols import REFRESH
-from sojourn.unitofwork.evaluate import EXPIRED, Evaluators, NotEvaluable, matching
+from sojourn.unitofwork.evaluate import EXPIRED, Evaluators, matching
 from sojourn.unitofwork.mappings import bulk_insert_flow, bulk_save_flow, bulk_update_flow, check_keys
 from sojourn.unitofwork.record import FlushRecord
 from sojourn.unitofwork.rowops import writer_for

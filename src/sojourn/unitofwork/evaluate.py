@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import Column
 from sqlalchemy.sql import elements, operators, sqltypes
 
-from sojourn.errors import SojournError
+from sojourn.errors import NotEvaluable
 from sojourn.kernel.state import STATE, dict_of
 
 if TYPE_CHECKING:
@@ -26,19 +26,6 @@ if TYPE_CHECKING:
     from sojourn.mapping.mapper import Mapper
 
 Evaluator = Callable[[Any], Any]
-
-
-class NotEvaluable(SojournError):
-    """A criterion cannot be evaluated in Python."""
-
-    number = "SJ406"
-
-    def __init__(self, thing: object) -> None:
-        self.thing = thing
-        super().__init__(
-            f"{thing} cannot be evaluated in Python.",
-            'Let the database tell: execution_options={"synchronize_session": "fetch"}, or "auto".',
-        )
 
 
 class _Expired:
