@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
@@ -39,12 +39,6 @@ class Loader(Protocol):
     def __call__(self, entity: Any, state: Any, name: str) -> Any: ...  # Any: any entity, any column value
 
 
-class Performs(Protocol):
-    """Carries out requests: an engine (Acquire) or a connection (the rest)."""
-
-    def perform(self, request: Any) -> Any: ...  # Any: each request has its own reply
-
-
 @dataclass(frozen=True, slots=True)
 class Traits:
     """What the unit of work must know of a database and its driver to choose a technique."""
@@ -64,8 +58,3 @@ class Traits:
     lastrowid_range: bool = False  # LAST_INSERT_ID of a multi-row INSERT starts a gapless range
     is_async: bool = False
     extra: dict[str, Any] = field(default_factory=dict)  # Any: driver rows may note what they alone need
-
-
-#: Text of SQL given its positional arguments, as binders return it.
-Bound: TypeAlias = tuple[str, tuple[Any, ...]]
-Listener: TypeAlias = Callable[..., Any]

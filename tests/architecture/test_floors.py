@@ -14,7 +14,7 @@ import pytest
 
 from tests.architecture.source import PROJECT, Source, plant, read_tree
 
-WORDS = "errors symbols events"
+WORDS = "errors symbols"
 BELOW_SESSION = f"{WORDS} corelink kernel flow pool statements plans engine mapping loading unitofwork"
 PUBLIC = f"{BELOW_SESSION} session"
 
@@ -22,7 +22,6 @@ PUBLIC = f"{BELOW_SESSION} session"
 MAY_IMPORT = {
     "errors": "",
     "symbols": "",
-    "events": "",
     "corelink": "errors",
     "kernel": WORDS,
     "flow": f"{WORDS} kernel",  # for `drive` alone, which is compiled
@@ -71,7 +70,7 @@ MAY_AWAIT = {
     "testing.py",
 }
 MAY_THREAD = {
-    "pool/pool.py": "waiters on thread events",
+    "pool/pool.py": "waiters on thread",
     "session/scoping.py": "a scope per thread",
     "guards.py": "who owns a session",
     "plans.py": "the plan cache is shared by threads",

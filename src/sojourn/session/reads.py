@@ -19,7 +19,7 @@ from sojourn.errors import (
     UnflushedRows,
     WrongStatement,
 )
-from sojourn.flow import Close, Core, ExecuteMany, Fetch, Flow, More, Open, ask
+from sojourn.flow import Close, Core, Fetch, Flow, More, Open, ask
 from sojourn.kernel.state import PERSISTENT, dict_of
 from sojourn.loading.fetch import key_params, names_to_load, names_to_refresh, plan_by_key, plan_by_keys
 from sojourn.loading.result import Result, ScalarResult
@@ -325,14 +325,6 @@ class ReadsCore(WorkCore):
                 if len(found) < len(set(keys)):
                     gone = set(keys) - {self.state_for(each).key for each in found}
                     raise ObjectDeleted(layout.cls.__name__, sorted(gone, key=repr))
-
-    # -- raw --------------------------------------------------------------------------------
-
-    def execute_many_flow(self, engine: Any, plan: Any, rows: Sequence[tuple[Any, ...]]) -> Flow[int]:
-        """Run one plan for many parameter tuples."""
-        lane = yield from self.lane_flow(engine)
-        count: int = yield from ask(ExecuteMany(lane, plan, rows))
-        return count
 
 
 class Stream:

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy.exc import NoResultFound
 
 from sojourn import errors
-from sojourn.flow import Core, Flow, ask, drive
+from sojourn.flow import Flow, drive
 from sojourn.kernel.state import dict_of
 from sojourn.loading.result import Result, ScalarResult
 from sojourn.session.core import SessionCore
@@ -381,15 +381,6 @@ class Session(SessionCore):
     ) -> None:
         """Insert or update entities without taking them into the session."""
         self._run(self.bulk_save_flow(list(objects), return_defaults, update_changed_only))
-
-    def run_core(self, engine: Any, statement: Any, params: Any = None) -> Any:
-        """Run a Core executable on *engine* within this session's transaction."""
-
-        def flow() -> Flow[Any]:
-            lane = yield from self.lane_flow(engine)
-            return (yield from ask(Core(lane, statement, params, {})))
-
-        return self._run(flow())
 
     def __repr__(self) -> str:
         identity, transaction = self.identity, self.transaction
