@@ -26,7 +26,6 @@ from sojourn.session.blocking import run_blocking
 from sojourn.session.core import SessionCore
 from sojourn.session.session import PLAIN_KEYS
 from sojourn.session.transaction import Stage, TransactionCore
-from sojourn.statements.builders import Select
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterable, Mapping
@@ -335,16 +334,10 @@ class AsyncSession(SessionCore):
         **_: Any,
     ) -> Result[Any]:
         """Run a statement; all its rows are there when this returns."""
-        if (
-            statement.__class__ is Select
-            and params is None
-            and not execution_options
-            and bind_arguments is None
-        ):
-            request = self.select_request(statement, False)
-            if request is not None:
-                values = await self._ask(request)
-                return Result(values, request.plan.keys, single=request.plan.single)
+        request = self.select_request(statement, False, params, execution_options, bind_arguments)
+        if request is not None:
+            values = await self._ask(request)
+            return Result(values, request.plan.keys, single=request.plan.single)
         result: Result[Any] = await self.run_flow(
             self._gathered_flow(statement, params, execution_options, bind_arguments, scalars=False)
         )
@@ -360,15 +353,9 @@ class AsyncSession(SessionCore):
         **_: Any,
     ) -> ScalarResult[Any]:
         """Run a statement; the result hands out the first value of each row."""
-        if (
-            statement.__class__ is Select
-            and params is None
-            and not execution_options
-            and bind_arguments is None
-        ):
-            request = self.select_request(statement, True)
-            if request is not None:
-                return ScalarResult(await self._ask(request))
+        request = self.select_request(statement, True, params, execution_options, bind_arguments)
+        if request is not None:
+            return ScalarResult(await self._ask(request))
         result: ScalarResult[Any] = await self.run_flow(
             self._gathered_flow(statement, params, execution_options, bind_arguments, scalars=True)
         )

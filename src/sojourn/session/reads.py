@@ -90,8 +90,12 @@ class ReadsCore(WorkCore):
         plan = None if plans is None else plans.get(key.__class__)
         return None if plan is None else Fetch(lane, plan, (key,), identity, 0, True)
 
-    def select_request(self, statement: Select, scalars: bool) -> Fetch | None:
-        """Return the one request that answers a recorded select, None when more must happen first."""
+    def select_request(
+        self, statement: Any, scalars: bool, params: Any, options: Mapping[str, Any], binds: Any
+    ) -> Fetch | None:
+        """Return the one request that answers a recorded select, None when it takes more than that."""
+        if statement.__class__ is not Select or params is not None or options or binds is not None:
+            return None
         lane = self.lanes.get(self.bind)
         if lane is None or self.transaction.stage is not Stage.ACTIVE or self.binds:  # type: ignore[union-attr]
             return None

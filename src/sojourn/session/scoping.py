@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 S = TypeVar("S", bound=Session)
+T = TypeVar("T")
 
 
 class ThreadRegistry:
@@ -73,58 +74,29 @@ class KeyRegistry:
         self.registry.pop(self.scopefunc(), None)
 
 
-if TYPE_CHECKING:
+class Scopes(Generic[T]):
+    """What registries of sessions share, blocking or async: making and finding the scope's session."""
 
-    class _Front(Session, Generic[S]):
-        """To a type checker the registry has the session's own methods."""
-else:
-    _Front = Generic
+    session_factory: Callable[..., T]
+    registry: ThreadRegistry | KeyRegistry
 
-
-class scoped_session(_Front[S]):  # noqa: N801 - the field's name
-    """Stands for the session of the current scope: every attribute and method is that session's."""
-
-    def __init__(self, session_factory: Callable[..., S], scopefunc: Callable[[], Any] | None = None) -> None:
-        self.session_factory = session_factory
-        self.registry: ThreadRegistry | KeyRegistry = (
-            ThreadRegistry(session_factory) if scopefunc is None else KeyRegistry(session_factory, scopefunc)
-        )
-
-    def __call__(self, **options: Any) -> S:
+    def __call__(self, **options: Any) -> T:
         """Return the scope's session; options are for a scope that has none yet."""
         if options:
             if self.registry.has():
                 raise SessionError(
                     f"This scope has a session already ({self.registry()!r}), too late for {options!r}.",
-                    "End the scope first: registry.remove(); or give the options to sessionmaker().",
+                    "End the scope first: registry.remove(); or give the options to the maker.",
                 )
             session = self.session_factory(**options)
             self.registry.set(session)
             return session
-        current: S = self.registry()
+        current: T = self.registry()
         return current
-
-    def remove(self) -> None:
-        """Close the scope's session and forget it; the entry is gone even if closing fails (A3)."""
-        if self.registry.has():
-            session = self.registry()
-            self.registry.clear()
-            session.close()
 
     def configure(self, **options: Any) -> None:
         """Change the arguments of sessions made from now on."""
         self.session_factory.configure(**options)  # type: ignore[attr-defined]
-
-    def query_property(self, query_cls: Any = None) -> Any:
-        """Return a class attribute that is a query over its class in this scope's session."""
-        registry = self.registry
-
-        class QueryProperty:
-            def __get__(self, instance: Any, owner: type) -> Any:
-                session = registry()
-                return (query_cls or session.query_cls)(owner, session)
-
-        return QueryProperty()
 
     if not TYPE_CHECKING:
 
@@ -146,3 +118,39 @@ class scoped_session(_Front[S]):  # noqa: N801 - the field's name
     def __repr__(self) -> str:
         scope = repr(self.registry()) if self.registry.has() else "no session in this scope yet"
         return f"<scoped_session: {scope}>"
+
+
+if TYPE_CHECKING:
+
+    class _Front(Session, Generic[S]):
+        """To a type checker the registry has the session's own methods."""
+else:
+    _Front = Generic
+
+
+class scoped_session(Scopes[S], _Front[S]):  # noqa: N801 - the field's name
+    """Stands for the session of the current scope: every attribute and method is that session's."""
+
+    def __init__(self, session_factory: Callable[..., S], scopefunc: Callable[[], Any] | None = None) -> None:
+        self.session_factory = session_factory
+        self.registry: ThreadRegistry | KeyRegistry = (
+            ThreadRegistry(session_factory) if scopefunc is None else KeyRegistry(session_factory, scopefunc)
+        )
+
+    def remove(self) -> None:
+        """Close the scope's session and forget it; the entry is gone even if closing fails (A3)."""
+        if self.registry.has():
+            session = self.registry()
+            self.registry.clear()
+            session.close()
+
+    def query_property(self, query_cls: Any = None) -> Any:
+        """Return a class attribute that is a query over its class in this scope's session."""
+        registry = self.registry
+
+        class QueryProperty:
+            def __get__(self, instance: Any, owner: type) -> Any:
+                session = registry()
+                return (query_cls or session.query_cls)(owner, session)
+
+        return QueryProperty()

@@ -17,7 +17,6 @@ from sojourn.loading.result import Result, ScalarResult
 from sojourn.session.core import SessionCore
 from sojourn.session.query import Query
 from sojourn.session.transaction import Stage, TransactionCore
-from sojourn.statements.builders import Select
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -279,16 +278,10 @@ class Session(SessionCore):
         bind_arguments: Mapping[str, Any] | None = None,
     ) -> Result[Any]:
         """Run a statement; the result's rows hold entities where the statement selects mapped classes."""
-        if (
-            statement.__class__ is Select
-            and params is None
-            and not execution_options
-            and bind_arguments is None
-        ):
-            request = self.select_request(statement, False)
-            if request is not None:
-                plan = request.plan
-                return Result(self._ask(request), plan.keys, single=plan.single)
+        request = self.select_request(statement, False, params, execution_options, bind_arguments)
+        if request is not None:
+            plan = request.plan
+            return Result(self._ask(request), plan.keys, single=plan.single)
         return self._run(self.execute_flow(statement, params, execution_options, bind_arguments))
 
     def scalars(
@@ -300,15 +293,9 @@ class Session(SessionCore):
         bind_arguments: Mapping[str, Any] | None = None,
     ) -> ScalarResult[Any]:
         """Run a statement; the result hands out the first value of each row."""
-        if (
-            statement.__class__ is Select
-            and params is None
-            and not execution_options
-            and bind_arguments is None
-        ):
-            request = self.select_request(statement, True)
-            if request is not None:
-                return ScalarResult(self._ask(request))
+        request = self.select_request(statement, True, params, execution_options, bind_arguments)
+        if request is not None:
+            return ScalarResult(self._ask(request))
         return self._run(
             self.execute_flow(statement, params, execution_options, bind_arguments, scalars=True)
         )
