@@ -259,7 +259,7 @@ def test_layouts_without_names_are_allowed_only_with_a_key() -> None:
     assert isinstance(PERSON, Layout)
 
 
-@pytest.mark.skipif(not COMPILED, reason="plain Python can't tell the collector")
+@pytest.mark.skipif(not COMPILED, reason="not applicable: plain Python can't tell the collector")
 def test_rows_of_plain_values_are_none_of_the_collector_s_business() -> None:
     """A row that can't be part of a cycle is not tracked, as with tuples; one that might be is."""
     loader = RowLoader([ColumnSlot(0), ColumnSlot(1)], make_row=lambda row: [row])
