@@ -581,6 +581,7 @@ def test_engines_by_class_or_table(db, engine):
         assert session.scalars(select(Token)).one().code == "a"
         with pytest.raises(errors.NoBind, match="Order"):
             session.get(Order, 1)
+        assert session.get(Order, 1, bind_arguments={"bind": engine}) is None
 
 
 def test_a_session_wants_an_engine_of_its_kind(db, engine):

@@ -138,3 +138,19 @@ def test_an_entity_can_forget_its_row_or_stand_for_one(session):
     assert not was_deleted(stand_in)
     with pytest.raises(errors.KeyIsNone):
         make_transient_to_detached(Token())
+
+
+def test_what_counts_as_modified_is_what_a_flush_would_write(session):
+    """is_modified asks as the flush does: net changes, a deleted value, and for new entities any value."""
+    token = in_state(session, "persistent")
+    session.commit()
+    token.value = token.value
+    assert not session.is_modified(token)
+    token.value = 5
+    assert session.is_modified(token)
+    token.value = 0
+    assert not session.is_modified(token)
+    del token.value
+    assert session.is_modified(token)
+    assert session.is_modified(Token(code="new"))
+    assert not session.is_modified(Token())

@@ -413,23 +413,3 @@ class Result(Values[T]):
     def __repr__(self) -> str:
         left = "streaming" if self._source is not None else f"{len(self._values) - self._position} rows left"
         return f"<Result ({', '.join(map(str, self._keys))}): {'closed' if self._closed else left}>"
-
-
-class ChangeResult(Result[Any]):
-    """The outcome of a statement that returns no rows: its row count."""
-
-    __slots__ = ("inserted_primary_key",)
-
-    def __init__(self, rowcount: int, inserted_primary_key: Any = None) -> None:
-        super().__init__([], (), rowcount=rowcount)
-        self.inserted_primary_key = inserted_primary_key
-        self._closed = True
-
-    @property
-    def returns_rows(self) -> bool:
-        """Whether the statement returns rows at all: no."""
-        return False
-
-    def _take(self, count: int | None) -> list[Any]:
-        msg = "This result object does not return rows. It has been closed automatically."
-        raise ResourceClosedError(msg)

@@ -22,6 +22,7 @@ from sojourn.engine.async_result import AsyncResult, AsyncScalarResult
 from sojourn.flow import Flow, drive_async
 from sojourn.kernel.state import dict_of, state_of
 from sojourn.loading.result import Result, ScalarResult
+from sojourn.session.binds import NOTHING
 from sojourn.session.blocking import run_blocking
 from sojourn.session.core import SessionCore
 from sojourn.session.session import PLAIN_KEYS
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 S = TypeVar("S", bound="AsyncSession")
-NOTHING: Mapping[str, Any] = {}
 
 
 def perform(request: Any) -> Awaitable[Any]:
@@ -291,7 +291,8 @@ class AsyncSession(SessionCore):
         bind_arguments: Mapping[str, Any] | None = None,
     ) -> T | None:
         """Return the entity with this primary key, or None."""
-        if not populate_existing and with_for_update is None and not execution_options:
+        plain = not populate_existing and with_for_update is None and not execution_options
+        if plain and bind_arguments is None:
             layout = getattr(entity, "__sojourn_layout__", None)
             if layout is not None and ident.__class__ in PLAIN_KEYS and layout.scalar_key:
                 found: T | None = self.identity.find_loaded(layout, ident)
@@ -308,6 +309,7 @@ class AsyncSession(SessionCore):
                 populate_existing=populate_existing,
                 with_for_update=with_for_update,
                 execution_options=execution_options,
+                bind=(bind_arguments or NOTHING).get("bind"),
             )
         )
         return loaded

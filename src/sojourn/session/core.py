@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from sojourn.errors import NotPersistent, SessionError, UnknownAttribute
-from sojourn.kernel.state import PERSISTENT, dict_of
+from sojourn.kernel import units
+from sojourn.kernel.state import PERSISTENT
 from sojourn.loading.fetch import names_to_refresh
 from sojourn.session.bulk import BulkCore
 from sojourn.session.identity_view import IdentityView
 from sojourn.session.lifecycle import WORDS
-from sojourn.symbols import NOT_LOADED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -78,19 +78,9 @@ class SessionCore(BulkCore):
     def is_modified(self, instance: Any, include_collections: bool = True) -> bool:
         """Whether a flush would write *instance*: net changes only, setting the same value is none."""
         state = self.state_for(instance)
-        committed = state.committed
-        if not committed:
-            return state.key is None and bool(self._set_names(state, instance))
-        values = dict_of(instance)
-        for name, old in committed.items():
-            now = values.get(name, NOT_LOADED)
-            if now is not old and (old is NOT_LOADED or not _same(now, old)):
-                return True
-        return False
-
-    def _set_names(self, state: InstanceState, instance: Any) -> list[str]:
-        values = dict_of(instance)
-        return [name for name in state.layout.names if name in values]
+        if state.key is None:
+            return bool(state.modified)
+        return bool(units.changed_names(state, instance))
 
     def in_transaction(self) -> bool:
         """Whether a transaction has begun, be it without a statement yet."""
@@ -132,11 +122,3 @@ class SessionCore(BulkCore):
                 f"A transaction is already begun on this session ({transaction!r}).",
                 "Use it as it is, end it with commit() or rollback(), or nest: session.begin_nested().",
             )
-
-
-def _same(now: Any, old: Any) -> bool:
-    """Whether two column values are equal; values that cannot be compared to a truth value are not."""
-    try:
-        return bool(now == old)
-    except Exception:  # noqa: BLE001 - an array's or a hostile value's __eq__ may raise anything
-        return False

@@ -56,13 +56,7 @@ class MergeCore(ReadsCore):
 
     def _merge_key(self, state: InstanceState, instance: Any) -> Any:
         """Return the key an entity has or would have, None while a part of it is missing."""
-        if state.key is not None:
-            return state.key
-        values = dict_of(instance)
-        parts = tuple(values.get(name) for name in state.layout.keys)
-        if any(part is None for part in parts):
-            return None
-        return parts[0] if state.layout.scalar_key else parts
+        return state.layout.key_of(dict_of(instance)) if state.key is None else state.key
 
     def _merge_one_flow(self, instance: Any, load: bool, options: Mapping[str, Any]) -> Flow[Any]:
         state = self.state_for(instance)

@@ -113,6 +113,7 @@ class ReadsCore(WorkCore):
         populate_existing: bool = False,
         with_for_update: Any = None,
         execution_options: Mapping[str, Any] = NOTHING,
+        bind: Any = None,
     ) -> Flow[Any]:
         """Return the entity with this key or None; no statement while it is in the identity map (G1)."""
         mapper = class_of(entity)
@@ -122,17 +123,18 @@ class ReadsCore(WorkCore):
             found = self.identity.find_loaded(mapper.layout, key)
             if found is not None:
                 return found if isinstance(found, mapper.class_) else None
-        return (yield from self.load_one_flow(mapper, key, REFRESH if populate else 0, with_for_update))
+        flags = REFRESH if populate else 0
+        return (yield from self.load_one_flow(mapper, key, flags, with_for_update, bind))
 
     def load_one_flow(
-        self, mapper: Mapper[Any], key: Any, flags: int = 0, for_update: Any = None
+        self, mapper: Mapper[Any], key: Any, flags: int = 0, for_update: Any = None, bind: Any = None
     ) -> Flow[Any]:
         """Load the entity with this key, as `key_of` gives it, or return None."""
         identity = self.identity
         if (identity.new or identity.dirty or identity.deleted) and self.autoflush:
             yield from self._autoflush_flow()
-        engine = self.bind
-        if engine is None or self.binds:
+        engine = bind or self.bind
+        if engine is None or (self.binds and bind is None):
             engine = self.find_bind(mapper)
         lane = yield from self.lane_flow(engine)
         plan = plan_by_key(mapper, engine, key.__class__, for_update=for_update)

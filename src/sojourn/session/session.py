@@ -15,6 +15,7 @@ from sojourn import errors
 from sojourn.flow import Flow, drive
 from sojourn.kernel.state import dict_of
 from sojourn.loading.result import Result, ScalarResult
+from sojourn.session.binds import NOTHING
 from sojourn.session.core import SessionCore
 from sojourn.session.query import Query
 from sojourn.session.transaction import Stage, TransactionCore
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Session")
-NOTHING: Mapping[str, Any] = {}
 #: More entities than this are many: below it the collector has little to walk.
 MANY: Final = 1000
 #: From Python 3.12 on the collector runs between bytecodes only, never inside the kernel's loops.
@@ -265,7 +265,8 @@ class Session(SessionCore):
         bind_arguments: Mapping[str, Any] | None = None,
     ) -> T | None:
         """Return the entity with this primary key, or None."""
-        if not populate_existing and with_for_update is None and not execution_options:
+        plain = not populate_existing and with_for_update is None and not execution_options
+        if plain and bind_arguments is None:
             found: T | None = self.identity.hit(entity, ident)
             if found is not None:
                 return found
@@ -287,6 +288,7 @@ class Session(SessionCore):
                 populate_existing=populate_existing,
                 with_for_update=with_for_update,
                 execution_options=execution_options,
+                bind=(bind_arguments or NOTHING).get("bind"),
             )
         )
         return loaded

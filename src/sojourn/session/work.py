@@ -462,13 +462,13 @@ class WorkCore(BindsCore):
         level.restore()
         self.transaction = None
 
-    def close_flow(self, *, reset: bool = True) -> Flow[None]:
+    def close_flow(self) -> Flow[None]:
         """End the transaction, give connections back, let go of every entity."""
         self.identity.detach_all()
         for level in self._levels():
             level.stage = Stage.CLOSED
             self._let_deleted_go(level)
-        if not reset or not self.close_resets_only:
+        if not self.close_resets_only:
             self.closed = True
         if self.lanes or self.transaction is not None:
             yield from self._end_flow()

@@ -216,10 +216,7 @@ def bulk_update_flow(lane: Any, mapper: Mapper[Any], mappings: Sequence[Mapping[
     """Update a row per dictionary, found by the key in it; raise StaleData for one that is not there."""
     writer = writer_for(mapper, lane.engine)
     for batch in plan_update_mappings(writer, kinds_of(lane.engine), mappings):
-        if batch.technique == "one by one":
-            count, _ = yield from writing.UPDATES["one by one"](lane, batch)
-        else:
-            count, _ = yield from writing.UPDATES[batch.technique](lane, batch)
+        count, _ = yield from writing.UPDATES[batch.technique](lane, batch)
         if count not in (-1, len(batch)):
             yield from stale_update_flow(lane, batch, count)
     return len(mappings)
