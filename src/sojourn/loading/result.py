@@ -254,7 +254,7 @@ class Result(Values[T]):
     *single* says that the stored values are bare values of one-column rows, to be wrapped on demand.
     """
 
-    __slots__ = ("_keys", "_make_row", "_single", "context", "rowcount")
+    __slots__ = ("_keys", "_make_row", "_single", "rowcount")
 
     def __init__(
         self,
