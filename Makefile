@@ -47,4 +47,4 @@ nightly: venv  ## everything, everywhere, then the benchmark with all its conten
 clean:  ## remove what builds and runs left behind, environments too
 	rm -rf .venv .venvs build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .benchmarks
 	find src tests bench demo scripts -name __pycache__ -type d -prune -exec rm -rf {} +
-	rm -rf src/*.egg-info src/sojourn/kernel/*.so src/sojourn/kernel/*.c
+	rm -rf src/*.egg-info src/sojourn/*/*.so src/sojourn/*/*.c

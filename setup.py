@@ -1,6 +1,6 @@
-"""Compile the kernel where that is possible; install it as plain Python where it is not.
+"""Compile the kernel and the pool where that is possible; install it as plain Python where it is not.
 
-The kernel's modules share C structs, so all of them are compiled or none.
+Modules share C structs, so all of them are compiled or none.
 
 SOJOURN_PURE=1            build nothing: a py3-none-any wheel
 SOJOURN_REQUIRE_KERNEL=1  a missing or failing compiler is an error (release wheels, CI)
@@ -13,8 +13,10 @@ from pathlib import Path
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-SOURCE = Path("src/sojourn/kernel")
-MODULES = ["record", "layout", "state", "attributes", "identity", "rows", "units", "binding", "drive"]
+SOURCE = Path("src/sojourn")
+KERNEL = ["record", "layout", "state", "attributes", "identity", "rows", "units", "lean", "binding", "drive"]
+POOLING = ["answers", "histogram", "upkeep", "core", "places", "guard", "connecting", "pool", "loop_pool"]
+MODULES = [*(f"kernel/{name}" for name in KERNEL), *(f"pooling/{name}" for name in POOLING)]
 
 pure = os.environ.get("SOJOURN_PURE") == "1" or sys.implementation.name != "cpython"
 require = os.environ.get("SOJOURN_REQUIRE_KERNEL") == "1"
@@ -39,7 +41,7 @@ class BuildAllOrNothing(build_ext):
 def stay_plain(error: Exception) -> None:
     """Say why, and remove what an earlier build has left beside the sources: it would be half a kernel."""
     print(f"*** the kernel stays plain Python ({type(error).__name__}: {error})", file=sys.stderr)
-    for left in (*SOURCE.glob("*.so"), *SOURCE.glob("*.pyd")):
+    for left in (*SOURCE.rglob("*.so"), *SOURCE.rglob("*.pyd")):
         left.unlink()
 
 
@@ -55,9 +57,8 @@ def extensions() -> list[Extension]:
         return []
     flags = [] if sys.platform == "win32" else ["-O2", "-g0"]
     wanted = [
-        Extension(f"sojourn.kernel.{name}", [str(SOURCE / f"{name}.py")], extra_compile_args=flags)
+        Extension(f"sojourn.{name.replace('/', '.')}", [str(SOURCE / f"{name}.py")], extra_compile_args=flags)
         for name in MODULES
-        if (SOURCE / f"{name}.py").exists()
     ]
     try:
         translated: list[Extension] = cythonize(

@@ -4,8 +4,9 @@
 2. a shorter pass (nothing marked slow, SQLite only) with the kernel uncompiled;
 3. the shorter pass on each other supported Python found here, compiled and uncompiled.
 
---everything makes every pass a whole one. What was left out is listed by name with its reason; with
-CI=true that is a failure inside each pass. The last line adds the passes up.
+--everything makes every pass a whole one, and sets SOJOURN_NIGHTLY=1, by which random tests take more
+steps. What was left out is listed by name with its reason; with CI=true that is a failure inside each
+pass. The last line adds the passes up.
 """
 
 from __future__ import annotations
@@ -85,6 +86,8 @@ def main() -> None:
     parser.add_argument("--everything", action="store_true", help="every pass whole, on every database")
     parser.add_argument("pytest", nargs="*", help="more arguments for every pytest")
     options = parser.parse_args()
+    if options.everything:
+        os.environ["SOJOURN_NIGHTLY"] = "1"
 
     main_python = ROOT / ".venv" / "bin" / "python"
     ask = "import sys; print('%d.%d' % sys.version_info[:2])"

@@ -39,7 +39,7 @@ not_applicable: dict[str, str] = {}
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test once per database its fixtures and its `databases` marks name."""
     wanted = [mark.args for mark in metafunc.definition.iter_markers("databases")]
-    for fixture, names in (("db", databases.SYNC), ("adb", databases.ASYNC)):
+    for fixture, names in databases.FIXTURES.items():
         if fixture in metafunc.fixturenames:
             for names_of_mark in wanted:
                 names = databases.select_drivers(names, names_of_mark)
@@ -56,7 +56,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         parameters = (
             item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         )
-        used = {parameters[name] for name in ("db", "adb") if name in parameters}
+        used = {parameters[name] for name in databases.FIXTURES if name in parameters}
         if used <= set(chosen.split(",")):
             kept.append(item)
     config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])

@@ -13,6 +13,7 @@ transaction fails its own test's assertions and never hangs the next.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import sqlite3
@@ -58,6 +59,13 @@ DRIVERS = {
 }
 SYNC = [name for name, driver in DRIVERS.items() if not driver.is_async]
 ASYNC = [name for name, driver in DRIVERS.items() if driver.is_async]
+#: The fixtures that run a test once per driver, and their drivers.
+FIXTURES = {
+    "db": SYNC,
+    "adb": ASYNC,
+    "victim": [name for name in SYNC if DRIVERS[name].server],
+    "avictim": [name for name in ASYNC if DRIVERS[name].server],
+}
 
 
 def databases(*names: str) -> pytest.MarkDecorator:
@@ -78,12 +86,19 @@ def select_drivers(names: list[str], wanted: tuple[str, ...]) -> list[str]:
     return [name for name in names if not wanted or name in wanted or DRIVERS[name].dialect in wanted]
 
 
-def find_obstacle(driver: Driver) -> str | None:
-    """Return why tests on *driver* cannot run here, or None; starts the server if there is one."""
+def find_missing_module(driver: Driver) -> str | None:
+    """Return why *driver* cannot be imported here, or None."""
     try:
         importlib.import_module(driver.module)
     except ImportError as error:
         return f"driver {driver.package or driver.module} is not installed ({error})"
+    return None
+
+
+def find_obstacle(driver: Driver) -> str | None:
+    """Return why tests on *driver* cannot run here, or None; starts the server if there is one."""
+    if obstacle := find_missing_module(driver):
+        return obstacle
     if driver.server is not None and isinstance(server := find_server(driver.server), ServerMissing):
         return str(server)
     return None
@@ -95,6 +110,7 @@ class Database:
 
     driver: Driver
     url: str
+    server: Server | None = None
     engines: list[Any] = field(default_factory=list)  # Any: blocking and async engines alike
 
     @property
@@ -142,20 +158,19 @@ class Database:
         return [waiting for engine in engines if (waiting := engine.dispose()) is not None]
 
 
-def open_database(driver: Driver, folder: Path) -> Database:
-    """Return an empty database for *driver*; the server, if any, runs already."""
+def open_database(driver: Driver, folder: Path, own: Server | None = None) -> Database:
+    """Return an empty database for *driver*, on the server *own* or on the one all tests share."""
     if driver.server is None:
         return Database(driver, f"{driver.prefix}:///{folder / 'database.sqlite'}")
-    server = find_server(driver.server)
+    server = own or find_server(driver.server)
     assert isinstance(server, Server)
     login = "sojourn" if driver.dialect == "postgresql" else "sojourn:sojourn"
     try:
         EMPTIERS[driver.dialect](server)
     except Exception:  # noqa: BLE001 - an earlier test may have killed every connection, ours too: once more
-        if stale := _admins.pop(server, None):
-            stale.close()
+        forget_admin(server)
         EMPTIERS[driver.dialect](server)
-    return Database(driver, f"{driver.prefix}://{login}@127.0.0.1:{server.port}/sojourn_test")
+    return Database(driver, f"{driver.prefix}://{login}@127.0.0.1:{server.port}/sojourn_test", server)
 
 
 _admins: dict[Server, Any] = {}  # Any: a DB-API connection of whichever driver is installed
@@ -163,16 +178,14 @@ _admins: dict[Server, Any] = {}  # Any: a DB-API connection of whichever driver 
 
 def empty_postgresql(server: Server) -> None:
     """Leave an empty database `sojourn_test` with nobody but us connected to it."""
-    inside = _admins.get(server)
-    if inside is None:
+    if server not in _admins:
         outside = connect_postgresql(server, "postgres")
         cursor = outside.cursor()
         cursor.execute("SELECT 1 FROM pg_database WHERE datname = 'sojourn_test'")
         if not cursor.fetchall():
             cursor.execute("CREATE DATABASE sojourn_test")
         outside.close()
-        inside = _admins[server] = connect_postgresql(server, "sojourn_test")
-    cursor = inside.cursor()
+    cursor = find_admin(server).cursor()
     cursor.execute(
         "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'sojourn_test'"
         " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
@@ -186,6 +199,21 @@ def empty_postgresql(server: Server) -> None:
     cursor.execute("CREATE SCHEMA public")
 
 
+def find_admin(server: Server) -> Any:
+    """Return the connection in autocommit mode through which *server* is looked after."""
+    if server not in _admins:
+        mysql = isinstance(server, MariaDB)
+        _admins[server] = connect_mysql(server) if mysql else connect_postgresql(server, "sojourn_test")
+    return _admins[server]
+
+
+def forget_admin(server: Server) -> None:
+    """Close that connection: it is broken, or *server* is about to end."""
+    if stale := _admins.pop(server, None):
+        with contextlib.suppress(Exception):  # what every driver raises for a broken connection differs
+            stale.close()
+
+
 def connect_postgresql(server: Server, database: str) -> Any:
     """Return a connection in autocommit mode, through whichever driver is installed."""
     try:
@@ -197,18 +225,20 @@ def connect_postgresql(server: Server, database: str) -> Any:
     return connection
 
 
+def connect_mysql(server: Server) -> Any:
+    """Return a connection in autocommit mode, through whichever driver is installed."""
+    try:
+        from pymysql import connect
+    except ImportError:
+        from MySQLdb import connect
+    connection = connect(host="127.0.0.1", port=server.port, user="sojourn", password="sojourn")
+    connection.autocommit(True)
+    return connection
+
+
 def empty_mysql(server: Server) -> None:
     """Leave an empty database `sojourn_test` with nobody connected to it."""
-    admin = _admins.get(server)
-    if admin is None:
-        try:
-            from pymysql import connect
-        except ImportError:
-            from MySQLdb import connect
-        admin = connect(host="127.0.0.1", port=server.port, user="sojourn", password="sojourn")
-        admin.autocommit(True)
-        _admins[server] = admin
-    cursor = admin.cursor()
+    cursor = find_admin(server).cursor()
     cursor.execute("SELECT id FROM information_schema.processlist WHERE db = 'sojourn_test'")
     for (session,) in cursor.fetchall():
         try:

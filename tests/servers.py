@@ -4,6 +4,9 @@ A server lives in a temporary folder and listens on a free port of 127.0.0.1 onl
 foreground as our child, so that its pid is known and nothing else is ever signalled; where `setpriv`
 exists the kernel also ends it when we die without a word. Both servers refuse to run as root: then
 they run as `postgres` or `mysql` (or `nobody`). Durability is off; the data is worth nothing.
+
+Most tests share the one server of a kind (`find_server`). A test that stops, restarts or freezes one
+makes its own: `with own_server(PostgreSQL) as server: server.restart()`.
 """
 
 from __future__ import annotations
@@ -17,15 +20,23 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 START_SECONDS = 60  # a busy two-core machine needs about 3
 STOP_SECONDS = 20
+FROZEN_SECONDS = 15
 #: Folders to look into besides PATH: Debian keeps servers out of it.
 POSTGRESQL_HOMES = ("/usr/lib/postgresql", "/usr/pgsql", "/opt/homebrew/opt/postgresql", "/usr/local/pgsql")
 SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/usr/libexec", "/opt/homebrew/bin")
+#: The kernel ends a server with the *thread* that started it, so that must be one that stays to the end.
+LAUNCHER = ThreadPoolExecutor(1, "server launcher")
 
 
 class ServerMissing(Exception):
@@ -80,6 +91,7 @@ class Server:
     name: ClassVar[str]
     accounts: ClassVar[tuple[str, ...]]
     stop_signal: ClassVar[signal.Signals]
+    crash_signal: ClassVar[signal.Signals]
 
     def __init__(self) -> None:
         self.user = account(*self.accounts)
@@ -115,13 +127,14 @@ class Server:
         guard = shutil.which("setpriv")
         prefix = [guard, "--pdeathsig", self.stop_signal.name.removeprefix("SIG")] if guard else []
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
+            self.process = LAUNCHER.submit(
+                subprocess.Popen,
                 [*prefix, *self.command()],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 **self.identity(),
-            )
+            ).result()
         deadline = time.monotonic() + START_SECONDS
         while not self.is_listening():
             if self.process.poll() is not None or time.monotonic() > deadline:
@@ -135,18 +148,53 @@ class Server:
             probe.settimeout(1)
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
+    def halt(self, *, at_once: bool = False) -> None:
+        """End the server and keep its folder: `start` goes on from there, on the same port.
+
+        *at_once* ends it without goodbyes and without writing anything, as a crash would.
+        """
+        if os.getpid() != self.owner:
+            return  # a forked child has no say
+        process, self.process = self.process, None
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(self.crash_signal if at_once else self.stop_signal)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+    def restart(self, *, at_once: bool = False) -> None:
+        """Stop the server, start it again on the same port and data, return once it accepts connections."""
+        self.halt(at_once=at_once)
+        self.start()
+
+    @contextlib.contextmanager
+    def frozen(self, pid: int | None = None) -> Iterator[None]:
+        """Stop the server, or its process *pid* alone, from running; its sockets stay open and silent.
+
+        It runs again after FROZEN_SECONDS in any case, so that what waits for ever is only a failed test.
+        """
+        assert self.process is not None
+        pid = pid or self.process.pid
+        os.kill(pid, signal.SIGSTOP)
+        end = threading.Timer(FROZEN_SECONDS, os.kill, (pid, signal.SIGCONT))
+        end.daemon = True
+        end.start()
+        try:
+            while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+                time.sleep(0.001)  # its threads stop one after the other
+            yield
+        finally:
+            end.cancel()
+            os.kill(pid, signal.SIGCONT)
+
     def stop(self) -> None:
         """Stop the server by its pid and remove its folder; a forked child does nothing."""
         if os.getpid() != self.owner:
             return
-        process, self.process = self.process, None
-        if process is not None and process.poll() is None:
-            process.send_signal(self.stop_signal)
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        self.halt()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def run(self, *command: str | Path) -> None:
@@ -172,6 +220,7 @@ class PostgreSQL(Server):
     name = "postgresql"
     accounts = ("postgres", "nobody")
     stop_signal = signal.SIGINT  # fast shutdown: open connections are cut
+    crash_signal = signal.SIGQUIT  # immediate shutdown: the postmaster takes its children along
 
     def __init__(self) -> None:
         folder = find_postgresql()
@@ -209,6 +258,7 @@ class MariaDB(Server):
     name = "mariadb"
     accounts = ("mysql", "nobody")
     stop_signal = signal.SIGTERM
+    crash_signal = signal.SIGKILL
 
     def __init__(self) -> None:
         server, install = find_program("mariadbd", "mysqld"), find_program("mariadb-install-db")
@@ -229,7 +279,8 @@ class MariaDB(Server):
             "--auth-root-authentication-method=normal",
         )  # fmt: skip
         accounts = "".join(  # one statement a line, as an init file wants it
-            f"CREATE USER sojourn@'{host}' IDENTIFIED BY 'sojourn';\nGRANT ALL ON *.* TO sojourn@'{host}';\n"
+            f"CREATE USER IF NOT EXISTS sojourn@'{host}' IDENTIFIED BY 'sojourn';\n"
+            f"GRANT ALL ON *.* TO sojourn@'{host}';\n"
             for host in ("127.0.0.1", "localhost")
         )
         (self.folder / "init.sql").write_text(accounts)
@@ -258,6 +309,17 @@ def find_server(kind: type[Server]) -> Server | ServerMissing:
         except ServerMissing as missing:
             _started[kind] = missing
     return _started[kind]
+
+
+@contextlib.contextmanager
+def own_server(kind: type[Server]) -> Iterator[Server]:
+    """Start a server that nobody else uses, and stop it at the end; raises ServerMissing."""
+    server = kind()
+    try:
+        yield server
+    finally:
+        server.stop()
+        atexit.unregister(server.stop)
 
 
 def stop_all() -> None:

@@ -8,9 +8,10 @@ keeps is their result, so that the next execution goes straight to the driver.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 from weakref import WeakSet
 
+from sqlalchemy import literal_column
 from sqlalchemy.sql.dml import Delete, Insert, Update
 from sqlalchemy.sql.elements import TextClause
 
@@ -47,6 +48,7 @@ class StatementPlan(Binder):
         self.row_processors: tuple[Processor | None, ...] | None = None
         self.names: dict[str, tuple[int, ...]] = {}  # of named binds: the literals they stand for
         self.reusable = True
+        self.taints: bool | None = None  # may it change the server session? None: not looked at yet
         self.find_refused: Callable[[tuple[Any, ...]], tuple[Any, Any] | None] | None = None
 
     @property
@@ -262,7 +264,10 @@ def _plan_anew(recording: Recording, engine: Any, cache: PlanCache) -> Statement
     plan = cache.find(shape)
     if plan is None:
         replayed = replay(recording)
-        statement, row_shape = describe(replayed.element)
+        element = replayed.element
+        if shape.op == "limit" and not shape.literals and engine.dialect.name in _LIMIT_IS_TEXT:
+            element = _write_limit(element, shape.arg, engine.dialect.name)
+        statement, row_shape = describe(element)
         plan = compile_plan(
             statement, replayed.binds, engine.plan_dialect, row_shape, max_parameters=_limit(engine)
         )
@@ -312,6 +317,18 @@ def _compile_core(statement: Any, asked: Any, binds: Sequence[Any], engine: Any)
     return compile_plan(
         statement, binds, engine.plan_dialect, shape, max_parameters=_limit(engine), by_name=True
     )
+
+
+#: Dialects that write any expression after LIMIT; others give a number a form of its own (TOP, ROWNUM).
+_LIMIT_IS_TEXT: Final = frozenset(("sqlite", "postgresql", "mysql", "mariadb"))
+
+
+def _write_limit(statement: Any, limit: int, dialect: str) -> Any:
+    """Return a SELECT whose LIMIT is written into its text."""
+    statement = statement.limit(literal_column(str(limit)))
+    if dialect == "sqlite" and corelink.limit_binds(statement)[1] is None:
+        return statement.offset(literal_column("0"))  # Core writes one in any case, as a parameter
+    return statement
 
 
 def _limit(engine: Any) -> int:

@@ -1,6 +1,6 @@
-"""Contracts of SQLAlchemy Core's private names: each alias of corelink.py exists and does what we need of it.
+"""Contracts of SQLAlchemy Core's private names: each alias of corelink/ exists and does what we need of it.
 
-A name added to corelink.py brings its test here, or to test_corelink_engine.py: a test insists.
+A name added to corelink/ brings its test here, or to test_corelink_engine.py: a test insists.
 """
 
 from __future__ import annotations

@@ -38,22 +38,6 @@ def test_is_watched_sees_listeners_and_echo(engine):
     assert corelink.is_watched(engine)
 
 
-@pytest.mark.parametrize("name", ["checkout", "checkin", "reset"])
-def test_is_watched_pool_sees_listeners(engine, name):
-    """A quiet pool is not watched; one with a listener is, also through the cheap watch made before."""
-    watch = corelink.PoolWatch(engine.pool)
-
-    assert not corelink.is_watched_pool(engine.pool)
-    assert not watch.sees_lease()
-    assert not watch.sees_return()
-
-    event.listen(engine, name, lambda *args: None)
-
-    assert corelink.is_watched_pool(engine.pool)
-    assert watch.sees_lease()
-    assert watch.sees_return() is (name == "checkin")
-
-
 def test_a_removed_listener_leaves_the_engine_unwatched():
     """Core's flag on the class stays after event.remove; the empty lists are looked at."""
 
@@ -90,109 +74,145 @@ def test_pool_arguments_make_a_like_pool(engine):
     connection.close()
     twin.dispose()
 
-    assert corelink.pool_dialect(twin) is engine.dialect
+    assert corelink.pool_arguments(twin)["dialect"] is engine.dialect
     assert corelink.reset_style(twin) == "rollback"
 
 
-def test_a_record_is_taken_opened_and_given_back(engine):
-    """A lent record has a driver connection, and comes again after it was given back."""
-    record = corelink.take_record(engine.pool)
-    connection = corelink.open_record(record)
-
-    assert engine.pool.checkedout() == 1
-    assert connection.execute("SELECT 1").fetchone() == (1,)
-
-    corelink.give_record(record)
-
-    assert engine.pool.checkedout() == 0
-    assert corelink.take_record(engine.pool) is record
-
-    corelink.give_record(record)
-
-
-def test_fail_record_gives_back_what_could_not_be_opened(engine):
-    """A record whose opening failed is not lost to the pool."""
-    record = corelink.take_record(engine.pool)
-    corelink.fail_record(record, OSError("no"))
-
-    assert engine.pool.checkedout() == 0
-
-
-def test_record_pool_lets_its_subclass_decide(engine):
-    """Core's own checkout and checkin go through take_record and give_record."""
-    calls = []
-
-    class Recorded(corelink.RecordPool):
-        def take_record(self):
-            calls.append("take")
-            return self.new_record()
-
-        def give_record(self, record):
-            calls.append("give")
-            record.close()
-
-    pool = Recorded(engine.pool._creator)
-    pool.connect().close()
-
-    assert calls == ["take", "give"]
-
-
-def test_the_proxy_of_a_record_is_found_and_held(engine):
-    """A held proxy needs one more close; the record knows its proxy while there is one."""
-    proxy = engine.pool.connect()
-    record = corelink.proxy_record(proxy)
-
-    assert corelink.live_proxy(record) is proxy
-
-    corelink.hold_proxy(proxy, 1)
-    proxy.close()
-
-    assert engine.pool.checkedout() == 1
-
-    proxy.close()
-
-    assert engine.pool.checkedout() == 0
-    assert corelink.live_proxy(record) is None
-
-
-def test_a_lent_connection_shares_the_record_and_does_not_return_it(engine):
-    """Core's Connection over a lent record works, and closing it leaves the record with its owner."""
-    record = corelink.take_record(engine.pool)
-    corelink.open_record(record)
-    connection = corelink.lent_connection(engine, corelink.LentProxy(engine.pool, record))
+def test_a_lent_connection_never_connects_again(engine):
+    """Core's Connection over a proxy works, and ends with it."""
+    connection = corelink.lent_connection(engine, engine.pool.connect())
 
     assert connection.execute(text("SELECT 1")).scalar() == 1
 
-    connection.close()
+    connection.invalidate()
 
-    assert engine.pool.checkedout() == 1
-
-    corelink.give_record(record)
-
-
-def test_a_lent_proxy_cannot_be_detached(engine):
-    """Detaching would leave the owner without its connection; the error says what to use."""
-    record = corelink.take_record(engine.pool)
-    corelink.open_record(record)
-    proxy = corelink.LentProxy(engine.pool, record)
-    with pytest.raises(sqlalchemy.exc.InvalidRequestError) as caught:
-        proxy.detach()
-    corelink.give_record(record)
-
-    assert "engine.connect()" in str(caught.value)
+    assert connection.closed
+    assert engine.pool.checkedout() == 0
 
 
 def test_invalidate_pool_renews_older_connections(engine):
     """After it, a pooled connection is replaced at its next use."""
-    record = corelink.take_record(engine.pool)
-    old = corelink.open_record(record)
-    corelink.give_record(record)
+    proxy = engine.pool.connect()
+    record, old = corelink.proxy_record(proxy), proxy.dbapi_connection
+    proxy.close()
     corelink.invalidate_pool(engine.pool, record, OSError("gone"))
-    again = corelink.take_record(engine.pool)
-    new = corelink.open_record(again)
-    corelink.give_record(again)
+    again = engine.pool.connect()
+    new = again.dbapi_connection
+    again.close()
 
     assert new is not old
+
+
+class Events(corelink.EventPool):
+    """A pool that only has the parts that do not lend."""
+
+
+def test_an_event_pool_creates_discards_and_undoes(engine):
+    """Under public names: the creator, the listeners, the dialect's rollback and close, the options."""
+    heard = []
+    pool = Events(
+        engine.pool._creator,
+        dialect=engine.dialect,
+        recycle=30,
+        pre_ping=True,
+        events=[
+            (lambda *args: heard.append("first"), "first_connect"),
+            (lambda *args: heard.append("connect"), "connect"),
+        ],
+    )
+    record = SimpleNamespace(dbapi_connection=None)
+    connection = pool.create(record)
+    pool.create(SimpleNamespace(dbapi_connection=None)).close()
+    connection.execute("BEGIN")
+    pool.undo(connection, was_reset=True, debug=False)
+    still = connection.in_transaction
+    pool.undo(connection, was_reset=False, debug=False)
+
+    assert issubclass(Events, corelink.EventPool)
+    assert heard == ["first", "connect", "connect"]
+    assert record.dbapi_connection is connection
+    assert (still, connection.in_transaction) == (True, False)
+    assert pool.own_rollback(connection) == connection.rollback
+    assert pool.asks_server(connection)
+    assert (pool.dialect, pool.style, pool.recycles_after, pool.checks) == (
+        engine.dialect, "rollback", 30, True,
+    )  # fmt: skip
+    assert not pool.logs_leases()
+
+    pool.discard(connection)
+    with pytest.raises(sqlite3.ProgrammingError):
+        connection.execute("SELECT 1")
+
+
+def test_the_loggers_of_an_event_pool_are_where_cores_are():
+    """`logging.getLogger("sqlalchemy.pool")` is what people configure."""
+    assert Events(sqlite3.connect).logger.name == "sqlalchemy.pool.impl.Events"
+
+
+@pytest.mark.parametrize("target", [Events, None], ids=["class", "pool"])
+@pytest.mark.parametrize("name", ["checkout", "checkin", "reset"])
+def test_a_lease_watch_sees_listeners_come_and_go(name, target):
+    """Cheaply: the watch was made before, and keeps the empty lists."""
+    pool = Events(sqlite3.connect)
+    watch = corelink.LeaseWatch(pool)
+
+    def look():
+        return watch.sees_lease(), watch.sees_reset(), watch.sees_return(), watch.is_quiet()
+
+    def listen(*args):
+        """Hear nothing."""
+
+    assert look() == (False, False, False, True)
+    event.listen(target or pool, name, listen)
+    assert look() == (name == "checkout", name == "reset", name == "checkin", name == "checkout")
+    event.remove(target or pool, name, listen)
+
+
+def test_a_lease_watch_sees_the_log():
+    """A line per lease is wanted at level DEBUG."""
+    watch = corelink.LeaseWatch(Events(sqlite3.connect, echo="debug"))
+
+    assert (watch.sees_lease(), watch.sees_reset(), watch.is_quiet()) == (True, True, False)
+
+
+def test_a_light_connection_is_cores_in_all_it_does(engine):
+    """Transactions, savepoints, options, invalidation, listeners on class, engine and connection."""
+    heard = []
+    event.listen(engine, "engine_connect", lambda connection: heard.append("engine_connect"))
+    connection = corelink.LightConnection(engine, engine.raw_connection())
+    event.listen(connection, "before_cursor_execute", lambda *args: heard.append(args[2]))
+
+    assert isinstance(connection, sqlalchemy.Connection)
+    with connection.begin():
+        nested = connection.begin_nested()
+        connection.execute(text("SELECT 1"))
+        nested.rollback()
+    connection.execution_options(isolation_level="AUTOCOMMIT")
+    connection.invalidate()
+    assert connection.invalidated
+    assert connection.execute(text("SELECT 2")).scalar() == 2
+    sqlalchemy.inspect(connection).get_table_names()
+    connection.close()
+
+    assert [line for line in heard if "SAVEPOINT" not in line][:3] == [
+        "engine_connect",
+        "SELECT 1",
+        "SELECT 2",
+    ]
+    assert connection.closed
+    assert engine.pool.checkedout() == 0
+    with pytest.raises(sqlalchemy.exc.ResourceClosedError):
+        connection.execute(text("SELECT 1"))
+
+
+def test_a_light_connection_logs_where_its_engine_does(caplog):
+    """`echo=True` writes the statements."""
+    engine = sqlalchemy.create_engine("sqlite://", echo=True)
+    with corelink.LightConnection(engine, engine.raw_connection()) as connection:
+        connection.execute(text("SELECT 1"))
+    engine.dispose()
+
+    assert "SELECT 1" in caplog.text
 
 
 def test_wrap_error_is_cores_exception_of_that_meaning(engine):

@@ -14,8 +14,8 @@ import pytest
 
 from tests.architecture.source import PROJECT, Source, plant, read_tree
 
-WORDS = "errors symbols"
-BELOW_SESSION = f"{WORDS} corelink kernel flow pool statements plans engine mapping loading unitofwork"
+WORDS = "errors symbols _cython sources"
+BELOW_SESSION = f"{WORDS} corelink kernel flow pooling statements plans engine mapping loading unitofwork"
 PUBLIC = f"{BELOW_SESSION} session"
 
 #: room -> the rooms it may import, bottom to top.
@@ -25,10 +25,12 @@ MAY_IMPORT = {
     "corelink": "errors",
     "kernel": WORDS,
     "flow": f"{WORDS} kernel",  # for `drive` alone, which is compiled
-    "pool": WORDS,
+    "_cython": "",
+    "sources": "",
+    "pooling": WORDS,
     "statements": f"{WORDS} corelink flow kernel",
     "plans": f"{WORDS} corelink flow kernel statements",
-    "engine": f"{WORDS} corelink flow kernel pool statements plans",
+    "engine": f"{WORDS} corelink flow kernel pooling statements plans",
     "mapping": f"{WORDS} corelink kernel statements",
     "loading": f"{WORDS} corelink kernel flow statements plans mapping",
     "unitofwork": f"{WORDS} corelink kernel flow statements plans mapping",
@@ -45,17 +47,23 @@ MAY_IMPORT = {
     "shim": f"{PUBLIC} guards lint audit observe testing",
 }
 #: Thin re-exports for users; they may import everything, and nothing inside imports them.
-FACADES = {"__init__", "orm", "ext", "exc", "event"}
+FACADES = {"__init__", "orm", "ext", "exc", "event", "pool"}
 #: Rooms that know nothing of SQLAlchemy.
-KNOWS_NO_CORE = {"kernel", "flow", "pool", "symbols", "events"}
+KNOWS_NO_CORE = {"kernel", "flow", "pooling", "symbols", "events"}
 #: Rooms that may see public names only.
 WATCHERS = {"guards", "lint", "audit", "observe", "testing", "web", "cli", "shim"}
 MAY_AWAIT = {
     "flow.py",
-    "pool/async_pool.py",
+    "pooling/async_pool.py",
+    "pooling/handling.py",
+    "pooling/loop_pool.py",
     "engine/async_connection.py",
     "engine/async_core.py",
     "engine/async_engine.py",
+    "engine/async_events.py",
+    "engine/async_handling.py",
+    "engine/async_opening.py",
+    "engine/bridge.py",
     "engine/async_result.py",
     "engine/engine.py",
     "engine/native_aiosqlite.py",
@@ -70,7 +78,11 @@ MAY_AWAIT = {
     "testing.py",
 }
 MAY_THREAD = {
-    "pool/pool.py": "waiters on thread",
+    "engine/pools.py": "a connection per thread",
+    "pooling/guard.py": "the lock of a pool",
+    "pooling/keeper.py": "the one thread that minds the time",
+    "pooling/pool.py": "waiters on thread",
+    "pooling/scaling.py": "a resize may close connections, for which the keeper does not wait",
     "session/scoping.py": "a scope per thread",
     "guards.py": "who owns a session",
     "plans.py": "the plan cache is shared by threads",
@@ -230,8 +242,8 @@ DOC = '"""It says what it is for."""\n'
 FAULTS = [
     (find_climbs, {"kernel/state": f"{DOC}from sojourn.session.core import SessionCore"}),
     (find_climbs, {"kernel/state": f"{DOC}def f():\n    from sojourn import loading"}),
-    (find_climbs, {"pool/core": f"{DOC}import sqlalchemy.exc"}),
-    (find_climbs, {"pool/core": f"{DOC}from ..kernel import state"}),
+    (find_climbs, {"pooling/core": f"{DOC}import sqlalchemy.exc"}),
+    (find_climbs, {"pooling/core": f"{DOC}from ..kernel import state"}),
     (find_climbs, {"mapping/mapper": f"{DOC}if TYPE_CHECKING:\n    from sojourn.engine import engine"}),
     (find_climbs, {"session/core": f"{DOC}from sojourn.orm import Session"}),
     (find_climbs, {"kernel/state": f"{DOC}from cython.cimports.sojourn.plans import x"}),
@@ -250,9 +262,9 @@ FAULTS = [
     (
         find_circle,
         {
-            "pool/__init__": f"{DOC}from sojourn.flow import x",
+            "pooling/__init__": f"{DOC}from sojourn.flow import x",
             "flow": f"{DOC}from sojourn.symbols import y",
-            "symbols": f"{DOC}from sojourn import pool",
+            "symbols": f"{DOC}from sojourn import pooling",
         },
     ),
     (find_awaits, {"session/core": f"{DOC}class A:\n    async def f(self): pass"}),
@@ -283,8 +295,8 @@ def test_a_clean_tree_passes(check, tmp_path):
             "kernel/drive": f"{DOC}from . import state",
             "kernel/state": f"{DOC}from cython.cimports.sojourn.kernel import record",
             "kernel/record": DOC,
-            "pool/__init__": f"{DOC}from sojourn.pool.pool import Pool",
-            "pool/pool": f"{DOC}import threading\nfrom sojourn import errors",
+            "pooling/__init__": f"{DOC}from sojourn.pooling.pool import Pool",
+            "pooling/pool": f"{DOC}import threading\nfrom sojourn import errors",
             "session/core": f"{DOC}def get_flow(self) -> Flow[int]:\n    return (yield from ask(1))",
         },
     )

@@ -1,4 +1,4 @@
-"""Private names of Core: none outside corelink.py, and none there without a contract test."""
+"""Private names of Core: none outside corelink/, and none there without a contract test."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ CONTRACTS = sorted(Path(__file__).parent.glob("test_corelink*.py"))
 
 
 def public_names() -> set[str]:
-    """Return the names that corelink.py defines for others."""
-    tree = ast.parse(Path(corelink.__file__).read_text())
-    names = {node.name for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
-    for node in tree.body:
+    """Return the names that the files of corelink/ define for others."""
+    files = Path(corelink.__file__).parent.glob("*.py")
+    body = [node for path in files for node in ast.parse(path.read_text()).body]
+    names = {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    for node in body:
         if isinstance(node, ast.Assign):
             names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
@@ -40,14 +41,14 @@ def names_under_test(text: str) -> set[str]:
 
 
 def test_every_name_of_corelink_has_a_contract_test():
-    """A name added to corelink.py brings its test to test_corelink.py."""
+    """A name added to corelink/ brings its test to a test_corelink*.py."""
     missing = public_names() - set().union(*(names_under_test(path.read_text()) for path in CONTRACTS))
 
     assert not missing, f"no contract test for {sorted(missing)}"
 
 
 def test_every_name_of_corelink_is_used():
-    """A name that nothing uses any more leaves corelink.py, and its test with it."""
+    """A name that nothing uses any more leaves corelink/, and its test with it."""
     used = {
         name
         for source in read_tree()
@@ -58,7 +59,7 @@ def test_every_name_of_corelink_is_used():
             else [alias.name for alias in node.names]
             if isinstance(node, ast.ImportFrom) and (node.module or "").endswith("corelink")
             else [node.id]
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and source.place == "corelink.py"
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load) and source.room == "corelink"
             else []
         )
     }
@@ -70,7 +71,7 @@ def test_every_name_of_corelink_is_used():
 def core_private_names() -> frozenset[str]:
     """Return the private names that Core's modules and classes define, dunders left out."""
     names: set[str] = set()
-    for package in ("sqlalchemy.sql", "sqlalchemy.engine"):
+    for package in ("sqlalchemy.sql", "sqlalchemy.engine", "sqlalchemy.pool"):
         parent = importlib.import_module(package)
         for info in pkgutil.iter_modules(parent.__path__, f"{package}."):
             if info.name.rpartition(".")[2].startswith("_"):
@@ -83,8 +84,18 @@ def core_private_names() -> frozenset[str]:
     return frozenset(n for n in names if n.startswith("_") and not n.startswith("__") and n != "_")
 
 
-#: Public in spite of the underscore (documented), or ours.
-NOT_PRIVATE = {"_asdict", "_fields", "_mapping", "_t", "_tuple", "_sa_instance_state", "_replace", "_make"}
+#: Public in spite of the underscore (documented), ours, or of a driver (`_conn`).
+NOT_PRIVATE = {
+    "_conn",
+    "_asdict",
+    "_fields",
+    "_mapping",
+    "_t",
+    "_tuple",
+    "_sa_instance_state",
+    "_replace",
+    "_make",
+}
 
 
 def own_names(tree: list[Source]) -> set[str]:
@@ -102,11 +113,11 @@ def own_names(tree: list[Source]) -> set[str]:
 
 
 def find_private_core(tree: list[Source]) -> list[str]:
-    """Return the places outside corelink.py where a private name of Core is touched, as far as text tells."""
+    """Return the places outside corelink/ where a private name of Core is touched, as far as text tells."""
     private = core_private_names() - NOT_PRIVATE - own_names(tree)
     wrong = []
     for source in tree:
-        if source.place == "corelink.py":
+        if source.room == "corelink":
             continue
         for module in source.imports():
             if module.startswith("sqlalchemy.") and any(part.startswith("_") for part in module.split(".")):
@@ -133,11 +144,11 @@ DOC = '"""It says what it is for."""\n'
 
 
 def test_a_planted_private_name_is_found(tmp_path):
-    """Reading, asking for and importing a private name are all found; corelink.py itself may."""
+    """Reading, asking for and importing a private name are all found; corelink/ itself may."""
     tree = plant(
         tmp_path,
         {
-            "corelink": f"{DOC}x = element._annotate({{}})",
+            "corelink/statements": f"{DOC}x = element._annotate({{}})",
             "plans": f"{DOC}x = statement._generate_cache_key()",
             "mapping/mapper": f"{DOC}x = getattr(table, '_annotations', None)",
             "engine/engine": f"{DOC}from sqlalchemy.engine.result import _RowData",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench import data, report, targets
+from bench import data, pool, pool_contenders, pool_work, report, targets
 from bench.__main__ import chosen_contenders, chosen_workloads
 from bench.auditor import SqliteAuditor
 from bench.contenders.base import Contender
@@ -79,3 +79,65 @@ def test_choices_of_the_command_line():
     assert chosen_contenders("sojourn", "python") == ["raw", "sojourn-python"]
     with pytest.raises(SystemExit, match="no such contender: nobody"):
         chosen_contenders("nobody", "compiled")
+
+
+# -- the pools --------------------------------------------------------------------------------
+
+
+def test_jains_index_tells_fair_from_unfair():
+    """It is 1 where all got the same, and one in n where one got everything."""
+    assert pool_work.jain([7, 7, 7, 7]) == 1
+    assert pool_work.jain([7, 0, 0, 0]) == 0.25
+    assert pool_work.jain([0, 0]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [pool_contenders.Core, pool_contenders.Queue])
+def test_a_crowd_is_served_and_counted(kind):
+    """All threads get their turn, nobody is inside beyond the size, and the figures say so."""
+    with pool_work.opened([kind], {}) as pools:
+        seen = pool_work.crowd(pools[kind.name], 0.3, threads=8)
+
+    figures = seen.figures(ideal_rate=sum(seen.counts) / seen.seconds)
+    assert seen.most == pool_contenders.SIZE
+    assert seen.timeouts == 0
+    assert figures["throughput %"] == pytest.approx(100)
+    assert figures["Jain"] > 0.9
+
+
+def test_a_pool_that_lends_too_much_is_an_error():
+    """More borrowers inside than the pool has connections is no figure but an error."""
+
+    class Liar(pool_contenders.Contender):
+        def __init__(self):
+            pass
+
+        take = staticmethod(lambda: None)
+        give = staticmethod(lambda taken: None)
+
+    with pytest.raises(pool_work.WrongOutcome, match="8 connections were lent at once, of 5"):
+        pool_work.crowd(Liar(), 0.1, threads=8)
+
+
+def test_turns_begin_with_another_contender_each_round():
+    """A B, then B A; the first round only warms up."""
+    turns = []
+
+    found = pool_work.interleave(["a", "b"], 2, lambda name: turns.append(name) or len(turns))
+
+    assert turns == ["a", "b", "b", "a", "a", "b"]
+    assert found == {"a": [4, 5], "b": [3, 6]}
+
+
+def test_a_missed_target_is_said():
+    """The verdicts compare what was measured with what was promised, and leave out what was not."""
+    result = pool.Result()
+    result.add("crowd", {"sojourn": {"p99 x": 1.2, "Jain": 0.5}})
+    result.add("uncontended", {"sqlalchemy": {"us": 8.0}, "sojourn, lease": {"us": 0.4}})
+
+    verdicts = dict(result.verdicts())
+    assert verdicts["crowd, sojourn: p99 x 1.20 <= 1.4"]
+    assert not verdicts["crowd, sojourn: Jain 0.5000 >= 0.999"]
+    assert verdicts["uncontended, sojourn, lease: faster than sqlalchemy 20 >= 8"]
+    assert len(verdicts) == 4
+    assert "MISSED: crowd, sojourn: Jain" in result.markdown()

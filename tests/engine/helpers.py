@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from sojourn.flow import Begin, Execute, Fetch
+from sojourn.flow import Begin, Execute, Fetch, Rows
 from sojourn.kernel.identity import IdentityMap
-from sojourn.plans import plan_for_core
+from sojourn.plans import plan_for_core, text_plan
 
 NAMES = ["a", "b", "c"]
 
@@ -51,3 +51,9 @@ def names_in(engine):
     """Return what another connection sees."""
     with engine.connect() as connection:
         return list(connection.exec_driver_sql("SELECT name FROM thing ORDER BY id").scalars())
+
+
+def session_number(lane):
+    """Return how the server calls the lane's session."""
+    mine = "SELECT pg_backend_pid()" if lane.engine.dialect.name == "postgresql" else "SELECT connection_id()"
+    return lane.perform(Rows(lane, text_plan(mine, returns_rows=True), ()))[0][0]

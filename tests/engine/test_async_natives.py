@@ -7,6 +7,7 @@ import sqlite3
 import pytest
 
 from sojourn.engine.native_asyncpg import _tag_count
+from tests.databases import databases
 
 aiosqlite = pytest.importorskip("aiosqlite")
 
@@ -34,6 +35,16 @@ async def test_aiosqlite_puts_work_into_its_queue_at_the_first_step():
     await raw.close()
 
     assert done == ["first", "second"]
+
+
+@databases("asyncpg")
+async def test_asyncpg_shows_its_socket(adb):
+    """`_transport` leads to the socket: the pool polls it, and it is told of its end."""
+    engine = adb.create_engine()
+    lane = await engine.acquire()
+    assert lane.native.raw._transport.get_extra_info("socket").fileno() == lane.native.fileno()
+    assert lane.native.poll(0) == []
+    await lane.release()
 
 
 def test_a_command_tag_ends_with_the_row_count():

@@ -37,6 +37,11 @@ SAMPLES = {
     "OtherSession": ("User", "<Session 1>", "<Session 2>"),
     "ParameterRefused": ("SELECT 1", object, "INTEGER", CAUSE),
     "PendingRollback": (CAUSE,),
+    "PoolClosed": ("The pool 'orders' is closed and lends no more connections.", "Create another engine."),
+    "PoolDeadlock": (
+        "MainThread holds every connection that there may be and asks for another.",
+        "Give one back first.",
+    ),
     "PoolTimeout": (
         "No connection became free in 30.0 s.",
         "Close sessions: with Session(engine) as session: ...",

@@ -33,6 +33,19 @@ def by_dialect(dialect: Any, capacity: int = 100) -> Any:
     )
 
 
+def test_one_row_is_asked_for_by_a_constant(engine: Any) -> None:
+    """LIMIT 1 is part of the text, which servers then plan once; other numbers are parameters."""
+    texts = []
+    for n in (1, 2):
+        plan = plan_for_recording(select(Thing).where(Thing.n == 3).limit(n), engine)
+        texts.append(plan.text)
+
+    assert texts[0].endswith("LIMIT 1 OFFSET 0")
+    assert "LIMIT ?" in texts[1]
+    one, two = (run(engine, select(Thing.id).order_by(Thing.id).limit(n)) for n in (1, 2))
+    assert (len(one), len(two), one) == (1, 2, two[:1])
+
+
 # -- hits ----------------------------------------------------------------------------------------------
 
 
@@ -44,7 +57,7 @@ def by_dialect(dialect: Any, capacity: int = 100) -> Any:
             select(Thing)
             .where(Thing.n > n, Thing.s == str(n))
             .order_by(Thing.id.desc())
-            .limit(n + 1)
+            .limit(n + 2)
             .offset(n)
         ),
         lambda n: select(Thing.id, Thing.n).where(or_(Thing.n.is_(None), Thing.n == n)),

@@ -11,17 +11,18 @@ connection and in the same transaction; see bridge.py.
 
 from __future__ import annotations
 
-import time
 import warnings
 import weakref
-from collections import deque
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Protocol
 
-from sqlalchemy.exc import PendingRollbackError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, PendingRollbackError, SQLAlchemyError
 
 from sojourn import corelink, errors
-from sojourn.engine.connection import bind_rows
+from sojourn.engine.async_events import AsyncProxy
+from sojourn.engine.native_asyncpg import is_refusal
 from sojourn.engine.natives import Native, Reply
+from sojourn.engine.sending import bind_rows
+from sojourn.engine.taint import changes_session, is_plain_read
 from sojourn.flow import (
     Begin,
     Close,
@@ -42,17 +43,24 @@ from sojourn.flow import (
     Rows,
     Savepoint,
 )
+from sojourn.pooling.places import describe
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from sqlalchemy import Connection, Engine
 
-    from sojourn.pool.async_pool import LoopPool
-    from sojourn.pool.core import Entry
+    from sojourn.engine.async_events import AsyncRecord
+    from sojourn.engine.async_handling import NativeHandling
+    from sojourn.pooling.loop_pool import LoopPool
 
 #: Options that make Core fetch bit by bit; a buffered result must not have them.
 _STREAMING = ("stream_results", "yield_per", "max_row_buffer")
+#: Requests that send something, and those of them that may be repeated if they are plain reads.
+_STATEMENTS = frozenset((Fetch, Rows, Execute, ExecuteMany, InsertEach, Open, Savepoint))
+_QUERIES = frozenset((Fetch, Rows))
+#: How often a first statement may find that its connection was lost: a server that goes takes all along.
+TRIES = 20
 
 
 class LaneEngine(Protocol):
@@ -64,45 +72,40 @@ class LaneEngine(Protocol):
     @property
     def dialect(self) -> Any: ...  # Any: dialects differ in what they offer
 
+    @property
+    def retry(self) -> str | None: ...
 
-class Record:
-    """What Core wants to know of the pool's side of a connection."""
-
-    def __init__(self, lane: AsyncLane | None, native: Native) -> None:
-        # No circle: a lane that is dropped ends at once, not when the collector comes.
-        self._lane = None if lane is None else weakref.ref(lane)
-        self.dbapi_connection = native.bridge
-        self.driver_connection = native.raw
-        self.info: dict[Any, Any] = {}
-        self.record_info: dict[Any, Any] = {}
-        self.finalize_callback: deque[Callable[[Any], Any]] = deque()
-        self.starttime = time.time()
-
-    def invalidate(self, e: BaseException | None = None, soft: bool = False) -> None:
-        """Throw the connection away."""
-        lane = None if self._lane is None else self._lane()
-        if lane is not None and not soft:
-            lane.invalidate(e)
+    async def lend(self, pool: LoopPool) -> AsyncRecord: ...
 
 
 class AsyncLane:
     """One lent connection of an `AsyncEngine`; `perform` answers a request with an awaitable."""
 
     __slots__ = (
-        "__weakref__", "_begun", "_core", "_entry", "_native", "_pool", "_prepared", "_record", "_watched",
-        "engine",
+        "__weakref__", "_begun", "_core", "_first", "_native", "_pool", "_prepared", "_proxy", "_record",
+        "_watched", "engine",
     )  # fmt: skip
 
-    def __init__(self, engine: LaneEngine, pool: LoopPool[Native], entry: Entry[Native]) -> None:
-        self.engine = engine  # Any: the AsyncEngine, which imports this file
+    def __init__(self, engine: LaneEngine, pool: LoopPool, record: AsyncRecord) -> None:
+        self.engine = engine
         self._begun = False
         self._prepared: str | None = None
         self._pool = pool
-        self._entry = entry
-        self._native: Native | None = entry.connection
         self._core: Connection | None = None
-        self._record: Record | None = None
+        self._proxy: AsyncProxy | None = None
         self._watched = corelink.is_watched(engine.sync_engine)
+        self._hold(record)
+
+    def _hold(self, record: AsyncRecord) -> None:
+        """Speak through the connection of *record* from now on."""
+        native: Native = record.connection
+        self._record = record
+        self._native: Native | None = native
+        self._first = native.fresh = True  # nothing was asked of it in this lease
+        native.statement = None
+        record.lane = native.holder = weakref.ref(self)
+
+    tries = TRIES
 
     @property
     def native(self) -> Native:
@@ -120,8 +123,11 @@ class AsyncLane:
 
     @property
     def driver_connection(self) -> Any:
-        """The driver's own connection."""
-        return self.native.raw
+        """The driver's own connection; what it is used for is not seen, so it is cleaned afterwards."""
+        native = self.native
+        self._first = native.fresh = False
+        native.tainted = True
+        return native.raw
 
     @property
     def is_valid(self) -> bool:
@@ -132,7 +138,78 @@ class AsyncLane:
 
     def perform(self, request: Any) -> Awaitable[Any]:
         """Carry out one request."""
-        return self._performers[request.__class__](self, request)
+        kind = request.__class__
+        if self._first and kind in _STATEMENTS:
+            return self._perform_first(request, kind)
+        return self._performers[kind](self, request)
+
+    async def _perform_first(self, request: Any, kind: type) -> Any:
+        """Carry out the lease's first statement, on another connection if this one was lost meanwhile.
+
+        Once something was sent it is sent again only if it is a plain read and the engine allows that.
+        """
+        self._first = False
+        repeatable = self.native.fresh and not self._watched
+        if repeatable:
+            await self.settle()
+        performer = self._performers[kind]
+        for _ in range(TRIES if repeatable else 0):
+            native = self.native
+            try:
+                return await performer(self, request)
+            except DBAPIError as error:
+                cause = error.__cause__ or error
+                repeats = kind in _QUERIES and self.may_repeat(request.plan.text)
+                if not (error.connection_invalidated and (repeats or native.unsent(cause))):
+                    raise
+                await self._go_on(native, error)
+        return await performer(self, request)
+
+    def may_repeat(self, text: str) -> bool:
+        """Tell whether a first statement may be sent again although it was sent."""
+        return self.engine.retry == "reads" and is_plain_read(text, self.engine.dialect.name)
+
+    async def settle(self) -> None:
+        """Take another connection if the server has closed this one, which nobody has used yet."""
+        native, record = self.native, self._record
+        native.fresh = False
+        if native.poll is not None and native.poll(0) and not await self._handling.serves(record):
+            await self.replace(None)
+
+    async def replace(self, error: BaseException | None) -> None:
+        """Take another connection instead of one that was lost before anything was sent."""
+        native, record = self.native, self._record
+        by, site = record.by, record.site  # this may run in a task of the bridge's
+        self._native = None
+        self._end_lease(record, "server", error)
+        await self._go_on(native, error)
+        self._record.by, self._record.site = by, site
+
+    async def _go_on(self, lost: Native, error: BaseException | None) -> None:
+        """Take another connection, also for Core's Connection if there is one over the *lost* one."""
+        try:
+            fresh = await self.engine.lend(self._pool)
+        except Exception as failed:
+            if error is None:
+                raise
+            raise error from failed
+        native: Native = fresh.connection
+        native.take_bridge(lost)
+        self._hold(fresh)
+        self._first = native.fresh = False
+        if self._proxy is not None:
+            self._proxy.serve(fresh)
+        if self._begun:
+            native.begin()
+
+    def _note(self, plan: Any, native: Native) -> None:
+        """Remember what is sent, and whether it may change the server session."""
+        native.statement = plan.text
+        if plan.taints is not False:
+            if plan.taints is None:
+                plan.taints = changes_session(plan.text, self.engine.dialect.name)
+            if plan.taints:
+                native.tainted = True
 
     async def _fetch(self, request: Fetch) -> list[Any]:
         plan = request.plan
@@ -153,6 +230,7 @@ class AsyncLane:
         """Return the driver's rows, with their description if asked for."""
         native = self._native or self.native
         text, args = plan.bind(params)
+        self._note(plan, native)
         try:
             if self._watched:
                 reply = await native.block(self._observe, text, args, False)
@@ -169,6 +247,7 @@ class AsyncLane:
     async def _execute(self, request: Execute) -> int:
         native = self._native or self.native
         text, args = request.plan.bind(request.params)
+        self._note(request.plan, native)
         try:
             if self._watched:
                 return (await native.block(self._observe, text, args, False)).rowcount  # type: ignore[no-any-return]
@@ -182,6 +261,7 @@ class AsyncLane:
     async def _execute_many(self, request: ExecuteMany) -> int:
         text, rows = bind_rows(request)
         native = self._native or self.native
+        self._note(request.plan, native)
         try:
             if self._watched:
                 return (await native.block(self._observe, text, rows, True)).rowcount  # type: ignore[no-any-return]
@@ -195,6 +275,7 @@ class AsyncLane:
     async def _insert_each(self, request: InsertEach) -> list[int]:
         text, rows = bind_rows(request)
         native = self._native or self.native
+        self._note(request.plan, native)
         try:
             if self._watched:
                 return await native.block(  # type: ignore[no-any-return]
@@ -229,6 +310,7 @@ class AsyncLane:
     async def _open(self, request: Open) -> Any:
         plan = request.plan
         text, args = plan.bind(request.params)
+        self._note(plan, self.native)
         handle, description = await self._guard(self.native.open(text, args, positional=True), text)
         if plan.loader is None:
             plan.resolve(description)
@@ -327,54 +409,92 @@ class AsyncLane:
         native = self._native
         if native is None:
             return
+        record, pool, handling = self._record, self._pool, self._handling
+        if not record.lent:
+            await self._close_detached()
+            return
         try:
-            if self._core is not None:
-                await native.block(self._leave)
-            elif native.in_transaction:
-                await native.rollback()
-        except Exception:  # noqa: BLE001 - a connection that cannot be reset is of no use
-            self.invalidate(None)
+            reason = None
+            native.due = False
+            if self._core is None and not (
+                native.tainted or native.in_transaction or handling.events.watches_returns
+            ):
+                self.count_reset("skipped")
+            else:
+                reason = await handling.clean(record, None if self._core is None else self._core.close)
+                if record.finalize_callback or handling.events.hear("checkin"):
+                    await handling.check_in(record)
+        except Exception as error:  # noqa: BLE001 - a connection that cannot be reset is of no use
+            self.invalidate(error, reason="reset")
             return
         except BaseException as error:
             self.invalidate(error)
             raise
-        self._native = self._core = self._record = None
-        self._pool.release(self._entry)
+        self._native = self._core = self._proxy = None
+        pool.release(record, reason)
 
-    def _leave(self) -> None:
-        core, record = self._core, self._record
-        if core is not None:
-            core.close()
-        if record is not None and self._native is not None:
-            while record.finalize_callback:
-                record.finalize_callback.popleft()(self._native.bridge)
-
-    def invalidate(self, error: BaseException | None) -> None:
+    def invalidate(self, error: BaseException | None, *, reason: str = "broken") -> None:
         """Throw the connection away; never awaits. An in-memory database is rolled back and kept."""
-        native, self._native = self._native, None
+        native, record = self._native, self._record
         if native is None:
             return
-        self._core = self._record = None
-        if native.keep:
+        self.lose()
+        if not record.lent:  # detached
+            native.terminate_now()
+        elif native.keep:
             native.terminate()
-            self._pool.release(self._entry)
+            self._pool.release(record)
         else:
-            self._pool.release(self._entry, healthy=False)
+            self._end_lease(record, reason, error)
+
+    def _end_lease(self, record: AsyncRecord, reason: str, error: BaseException | None = None) -> None:
+        """Give a connection back to be thrown away, and tell the listeners."""
+        handling = self._handling
+        handling.tell_invalid(record, error)
+        self._pool.release(record, reason)
+        handling.tell_gone(record)
+
+    @property
+    def _handling(self) -> NativeHandling:
+        return self._pool.handling  # type: ignore[return-value]
+
+    def lose(self) -> None:
+        """Refuse everything from now on."""
+        self._native = self._core = self._proxy = None
 
     def abandon(self) -> None:
         """Throw the connection away from wherever and whenever: by the garbage collector, from any thread."""
-        native, self._native = self._native, None
-        if native is not None:
-            self._core = self._record = None
-            self._pool.forget(self._entry)
+        if self._native is not None:
+            self.lose()
+            self._pool.forget(self._record)
+
+    def detach(self) -> None:
+        """Let the pool forget the connection and open another in its place; `release` closes it for good."""
+        record, events = self._record, self._handling.events
+        self._pool.detach(record)
+        if events.hear("detach"):
+            events.tell_now("detach", record.dbapi_connection, record)
+
+    async def _close_detached(self) -> None:
+        record, handling = self._record, self._handling
+        self.lose()
+        if handling.events.hear("close_detached"):
+            handling.events.tell_now("close_detached", record.dbapi_connection)
+        await handling.say_goodbye(record)
+
+    def count_reset(self, kind: str) -> None:
+        """Count how a lease ended."""
+        resets = self._pool.resets
+        resets[kind] = resets.get(kind, 0) + 1
 
     def __del__(self) -> None:
         if self._native is not None:
             warnings.warn(
-                f"a connection of {self.engine!r} was dropped without being given back; "
-                "use 'async with', or await close().",
+                f"a connection of {self.engine!r} acquired at {describe(self._record.site)} was dropped "
+                "without being given back; use 'async with', or await close().",
                 ResourceWarning,
                 stacklevel=2,
+                source=self,
             )
             self.abandon()
 
@@ -382,6 +502,7 @@ class AsyncLane:
 
     async def blocking(self, work: Callable[..., Any], *args: Any) -> Any:
         """Run blocking code in a thread; cancelling it costs the connection."""
+        self._first = False
         try:
             return await self.native.block(work, *args)
         except Exception:
@@ -394,8 +515,7 @@ class AsyncLane:
         """Return Core's Connection over this one, in this one's transaction; call it in blocking code."""
         core = self._core
         if core is None:
-            record = self._record = Record(self, self.native)
-            proxy = corelink.LentProxy(self.engine.sync_engine.pool, record)
+            proxy = self._proxy = AsyncProxy(self.engine.sync_engine.pool, self.native.bridge, self._record)
             core = self._core = corelink.lent_connection(self.engine.sync_engine, proxy)
         if self._begun and not core.in_transaction():
             core.begin()
@@ -429,7 +549,7 @@ class AsyncLane:
         if not isinstance(known, dialect.dbapi.Error):
             raise error
         corelink.note_error(dialect, known)
-        lost = dialect.is_disconnect(known, native.bridge, None)
+        lost = dialect.is_disconnect(known, native.bridge, None) or is_refusal(error)
         if lost:
             self.invalidate(known)
         raise corelink.wrap_error(engine, known, text, args, disconnect=lost, many=many) from error

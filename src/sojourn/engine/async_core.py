@@ -308,7 +308,9 @@ class AsyncConnection:
         await self.run_sync(lambda core: core.commit())
 
     async def rollback(self) -> None:
-        """Roll the transaction back."""
+        """Roll the transaction back; nothing is left of it once the connection was lost."""
+        if self.invalidated:
+            return
         await self.run_sync(lambda core: core.rollback())
 
     def in_transaction(self) -> bool:

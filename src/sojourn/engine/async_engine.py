@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
-import time
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
-from sqlalchemy.pool import AsyncAdaptedQueuePool, NullPool, StaticPool
+from sqlalchemy.pool import NullPool, StaticPool
+from sqlalchemy.util import asbool
 
 from sojourn import corelink, errors
-from sojourn.engine.async_connection import AsyncLane, Record
+from sojourn.engine.async_connection import AsyncLane
 from sojourn.engine.async_core import AsyncConnection
-from sojourn.engine.drivers import describe_psycopg, describe_sqlite
-from sojourn.engine.native_aiosqlite import Aiosqlite
-from sojourn.engine.native_asyncpg import Asyncpg
-from sojourn.engine.native_psycopg import PsycopgAsync
-from sojourn.engine.natives import Native
-from sojourn.plans import PlanCache
-from sojourn.pool.async_pool import AsyncPool, Handling
+from sojourn.engine.async_events import ListenedPool, Listeners
+from sojourn.engine.async_handling import NativeHandling
+from sojourn.engine.async_opening import NATIVES, Shared, open_native
+from sojourn.engine.health import recognise_lost
+from sojourn.pooling.async_pool import AsyncPool
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
     from sqlalchemy import URL, Engine
 
+    from sojourn.engine.async_events import AsyncRecord
+    from sojourn.engine.natives import Native
+    from sojourn.plans import PlanCache
+    from sojourn.pooling.loop_pool import LoopPool
+    from sojourn.pooling.scaling import Autoscaler
     from sojourn.symbols import Traits
-
-NATIVES: dict[str, type[Native]] = {"aiosqlite": Aiosqlite, "asyncpg": Asyncpg, "psycopg": PsycopgAsync}
 
 
 class AsyncEngine:
@@ -40,7 +39,7 @@ class AsyncEngine:
     are compiled with it. It cannot connect by itself.
     """
 
-    def __init__(self, sync_engine: Engine, pool: AsyncPool[Native], shared: _Shared) -> None:
+    def __init__(self, sync_engine: Engine, pool: AsyncPool, shared: Shared) -> None:
         self.sync_engine = sync_engine
         self.pool = pool
         self._shared = shared
@@ -67,19 +66,30 @@ class AsyncEngine:
         """What the unit of work must know of the database."""
         return self._shared.traits
 
+    @property
+    def retry(self) -> str | None:
+        """What may be sent again when its connection is lost: "reads", or nothing."""
+        return self._shared.retry
+
     async def acquire(self) -> AsyncLane:
         """Lend a connection; the session gives it back by the request Return."""
         pool = self.pool.here()
-        entry = await pool.acquire()
-        native = entry.connection
+        return AsyncLane(self, pool, await self.lend(pool))
+
+    async def lend(self, pool: LoopPool) -> AsyncRecord:
+        """Lend a record: acquired, shown to listeners, and up to date with changed types."""
+        record: Any = await pool.acquire()
+        handling: Any = pool.handling
+        if handling.events.watches_leases:
+            record = await handling.check_out(pool, record)
         asof = corelink.schema_asof(self.dialect)
-        if asof > native.schema_asof:
+        if asof > record.connection.schema_asof:
             try:
-                await native.follow_schema(asof)
+                await record.connection.follow_schema(asof)
             except BaseException:
-                pool.release(entry, healthy=False)
+                pool.release(record, "broken")
                 raise
-        return AsyncLane(self, pool, entry)
+        return record  # type: ignore[no-any-return]
 
     async def perform(self, _request: Any) -> AsyncLane:
         """Carry out the one request an engine knows: lend a connection, in a transaction."""
@@ -104,7 +114,7 @@ class AsyncEngine:
             yield connection
 
     async def raw_connection(self) -> Any:
-        """Return a lane: `native.raw` is the driver's own; give it back by `await lane.release()`."""
+        """Return a lane: `driver_connection` is the driver's own; give it back by `await lane.release()`."""
         return await self.acquire()
 
     async def dispose(self, close: bool = True) -> None:
@@ -113,6 +123,10 @@ class AsyncEngine:
             await self.pool.dispose()
         self.plan_cache.clear()
         self.sync_engine.dispose(close=close)
+
+    def autoscale(self, min: int, max: int, **options: Any) -> Autoscaler:  # noqa: A002 - the pair reads well
+        """Let the pool's size follow the load, between *min* and *max*; options: see `Autoscaler`."""
+        return self.pool.autoscale(min, max, **options)
 
     def execution_options(self, **options: Any) -> AsyncEngine:
         """Return an engine with these options for every connection, over the same pool."""
@@ -164,91 +178,13 @@ class AsyncEngine:
         return f"AsyncEngine({self.url!r})"
 
 
-class _Shared:
-    """What an engine and its variants with other execution options have in common."""
-
-    def __init__(self, sync_engine: Engine, opener: Callable[[], Awaitable[Native]]) -> None:
-        dialect: Any = sync_engine.dialect
-        self.sync_engine = sync_engine
-        self.opener = opener
-        self.plan_cache = PlanCache()
-        self.plan_dialect = dialect
-        self.initialized = False
-        describe = describe_sqlite if dialect.name == "sqlite" else describe_psycopg
-        self.traits = dataclasses.replace(
-            describe(dialect), is_async=True, executemany_rowcount=dialect.driver != "asyncpg"
-        )
-        if dialect.driver == "psycopg":
-            self.plan_dialect = corelink.positional_twin(dialect, "numeric_dollar")
-            corelink.replace_type_fetch(dialect, _fetch_type)
-
-    async def connect(self) -> Native:
-        """Open a connection and make it ready, as Core's engine would."""
-        engine = self.sync_engine
-        try:
-            native = await self.opener()
-        except Exception as error:  # noqa: BLE001 - raised again in Core's words
-            _fail_to_connect(engine, error)
-        try:
-            await self._make_ready(native)
-        except BaseException:
-            native.terminate_now()
-            raise
-        return native
-
-    async def _make_ready(self, native: Native) -> None:
-        dialect: Any = self.sync_engine.dialect
-        native.schema_asof = time.time()
-        usual, native.autocommit = native.autocommit, True  # a PRAGMA must stand outside a transaction
-        if isinstance(native, Asyncpg):
-            await dialect.setup_asyncpg_json_codec(native.bridge)
-            await dialect.setup_asyncpg_jsonb_codec(native.bridge)
-            if corelink.text_inet(dialect):
-                await corelink.inet_codecs(dialect, native.bridge)
-            hook = None
-        else:
-            hook = dialect.on_connect_url(self.sync_engine.url)
-        isolate = corelink.on_connect_isolation(dialect)
-        if hook or isolate or not self.initialized or corelink.listens_to_connect(self.sync_engine.pool):
-            await native.block(self._greet, native, hook, isolate, usual)
-        else:
-            native.autocommit = usual
-
-    def _greet(self, native: Native, hook: Any, isolate: Any, usual: bool) -> None:
-        """Run what Core and listeners do with a new connection; blocking code."""
-        engine, bridge, record = self.sync_engine, native.bridge, Record(None, native)
-        if hook:
-            hook(bridge)
-        if corelink.listens_to_connect(engine.pool):
-            corelink.fire_connect(engine.pool, bridge, record)
-        native.autocommit = usual
-        if isolate:
-            isolate(bridge, record)
-        if not self.initialized:
-            connection = corelink.lent_connection(engine, corelink.LentProxy(engine.pool, record))
-            dialect: Any = engine.dialect
-            dialect.initialize(connection)
-            bridge.rollback()
-            self.initialized = True
-            if self.plan_dialect is not dialect:
-                corelink.replace_type_fetch(dialect, _fetch_type)
-                twin = corelink.positional_twin(dialect, "numeric_dollar")
-                self.plan_dialect.__dict__.update(twin.__dict__)
-
-
-def _fetch_type(connection: Any, name: str) -> Any:
-    """Ask PostgreSQL about a type, for Core's psycopg dialect; blocking code."""
-    from psycopg.types import TypeInfo  # noqa: PLC0415 - only with this driver
-
-    bridge = connection.connection.dbapi_connection
-    return bridge.call(TypeInfo.fetch(bridge.driver_connection, name))
-
-
 def create_async_engine(url: str | URL, **options: Any) -> AsyncEngine:
     """Make an engine for `sqlite+aiosqlite`, `postgresql+asyncpg` or `postgresql+psycopg`.
 
     Takes what `sqlalchemy.ext.asyncio.create_async_engine` takes, and `sqlite_foreign_keys=True` to let
-    SQLite enforce foreign keys.
+    SQLite enforce foreign keys; of the pool also *pool_idle*, *max_idle*, *min_idle*, *connect_retry*,
+    *ping_after*, *leak_after*, *reclaim_after*, *self_wait*, *max_waiting* (see `AsyncPool`).
+    `retry="reads"` lets a query that is the first of its lease be sent again if its connection was lost.
     """
     url = make_url(url)
     if options.get("server_side_cursors"):
@@ -256,11 +192,15 @@ def create_async_engine(url: str | URL, **options: Any) -> AsyncEngine:
         raise ArgumentError(msg)
     creator = options.pop("async_creator", None)
     foreign_keys = options.pop("sqlite_foreign_keys", False)
-    pool_options, memory = _pool_options(url, options)
-    ping = options.pop("pool_pre_ping", False)
+    retry = options.pop("retry", None)
+    if retry not in (None, "reads"):
+        msg = f'retry={retry!r} is not known. Use retry="reads": a write is never sent twice.'
+        raise ArgumentError(msg)
+    memory = _is_memory(url)
+    pool_options = _pool_options(options, memory)
     connect_args = dict(options.get("connect_args") or {})
     sync_engine = corelink.create_async_core_engine(
-        url, poolclass=AsyncAdaptedQueuePool, creator=_refuse_to_connect, **options
+        url, poolclass=ListenedPool, creator=_refuse_to_connect, **options
     )
     dialect: Any = sync_engine.dialect
     native_class = NATIVES.get(dialect.driver)
@@ -269,135 +209,68 @@ def create_async_engine(url: str | URL, **options: Any) -> AsyncEngine:
             f"{dialect.name}+{dialect.driver} is not an async driver that sojourn knows.",
             "Use sqlite+aiosqlite://, postgresql+asyncpg:// or postgresql+psycopg://.",
         )
+    recognise_lost(dialect)
     args, parameters = dialect.create_connect_args(url)
     parameters = {**parameters, **connect_args}
 
-    async def open_native() -> Native:
-        return await _open(native_class, dialect, creator, args, dict(parameters), foreign_keys, memory)
+    async def opener() -> Native:
+        return await open_native(native_class, dialect, creator, args, dict(parameters), foreign_keys, memory)
 
-    shared = _Shared(sync_engine, open_native)
-    handling: Handling[Native] = Handling(
-        shared.connect, _close, Native.terminate_now, alive=_is_alive, ping=_ping if ping else None
-    )
-    return AsyncEngine(sync_engine, AsyncPool(handling, shared=memory, **pool_options), shared)
-
-
-def _fail_to_connect(engine: Engine, error: Exception) -> NoReturn:
-    """Raise Core's exception for a connection that could not be opened."""
-    try:
-        raise corelink.async_driver_error(engine.dialect, error)  # noqa: TRY301
-    except Exception as known:  # noqa: BLE001 - Core looks at the exception that is being handled
-        corelink.raise_connect_error(engine, known)
+    shared = Shared(sync_engine, opener, retry)
+    handling = NativeHandling(shared.connect, Listeners(sync_engine.pool), resets=creator is None)
+    pool = AsyncPool(handling, shared=memory, name=sync_engine.pool.logging_name or "", **pool_options)
+    sync_engine.pool.lending = pool
+    return AsyncEngine(sync_engine, pool, shared)
 
 
 def _refuse_to_connect() -> Any:
     raise errors.BlockingCall
 
 
-def _pool_options(url: URL, options: dict[str, Any]) -> tuple[dict[str, Any], bool]:
-    """Take the pool's options out of *options*; tell also whether the one connection is the database."""
-    names = {
-        "pool_size": "size",
-        "max_overflow": "overflow",
-        "pool_timeout": "timeout",
-        "pool_use_lifo": "lifo",
-    }
-    found = {ours: options.pop(theirs) for theirs, ours in names.items() if theirs in options}
+#: What create_async_engine() takes -> what `AsyncPool` calls it, and what it is made of a text.
+POOL_OPTIONS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "pool_size": ("size", int),
+    "max_overflow": ("overflow", int),
+    "pool_timeout": ("timeout", float),
+    "pool_use_lifo": ("lifo", asbool),
+    "pool_idle": ("idle_limit", float),
+    "max_idle": ("max_idle", float),
+    "min_idle": ("min_idle", int),
+    "connect_retry": ("connect_retry", float),
+    "ping_after": ("ping_after", float),
+    "leak_after": ("leak_after", float),
+    "reclaim_after": ("reclaim_after", float),
+    "self_wait": ("self_wait", str),
+    "max_waiting": ("max_waiting", int),
+}
+
+
+def _pool_options(options: dict[str, Any], memory: bool) -> dict[str, Any]:
+    """Take the pool's options out of *options*, under the names that the pool has for them."""
+    found = {}
+    for theirs in POOL_OPTIONS.keys() & options.keys():
+        ours, make = POOL_OPTIONS[theirs]
+        value = options.pop(theirs)
+        found[ours] = None if value is None else make(value)
     recycle = options.pop("pool_recycle", -1)
-    if recycle is not None and recycle >= 0:
-        found["max_age"] = recycle
-    kind = options.pop("poolclass", None)
+    if recycle is not None and int(recycle) >= 0:
+        found["max_age"] = float(recycle)
+    if options.pop("pool_pre_ping", False) == "always":
+        found["ping_after"] = 0.0
     if options.pop("pool", None) is not None:
         msg = "An async engine makes its own pool: give pool_size, max_overflow, pool_timeout instead."
         raise ArgumentError(msg)
-    database = url.database or ""
-    memory = url.get_backend_name() == "sqlite" and (
-        database in ("", ":memory:") or url.query.get("mode") == "memory" or "mode=memory" in database
-    )
-    if "cache=shared" in database or url.query.get("cache") == "shared":
-        memory = False
+    kind = options.pop("poolclass", None)
     if kind is not None and issubclass(kind, NullPool):
         found.update(size=0, reuse=False)
     elif memory or (kind is not None and issubclass(kind, StaticPool)):
         found.update(size=1, overflow=0)
-    return found, memory
+    return found
 
 
-async def _open(
-    kind: type[Native],
-    dialect: Any,
-    creator: Any,
-    args: Any,
-    parameters: dict[str, Any],
-    foreign_keys: bool,
-    memory: bool,
-) -> Native:
-    """Open a raw connection of the driver and wrap it."""
-    if kind is Aiosqlite:
-        return await _open_sqlite(dialect, creator, args, parameters, foreign_keys, memory)
-    if kind is Asyncpg:
-        import asyncpg  # noqa: PLC0415
-
-        parameters.pop("prepared_statement_name_func", None)
-        size = parameters.pop("prepared_statement_cache_size", None)
-        if size is not None:
-            parameters.setdefault("statement_cache_size", size)
-        return Asyncpg(await (creator or asyncpg.connect)(*args, **parameters), dialect)
-    import psycopg  # noqa: PLC0415
-
-    return PsycopgAsync(await (creator or psycopg.AsyncConnection.connect)(*args, **parameters), dialect)
-
-
-async def _open_sqlite(
-    dialect: Any,
-    creator: Any,
-    args: Any,
-    parameters: dict[str, Any],
-    foreign_keys: bool,
-    memory: bool,
-) -> Native:
-    import aiosqlite  # noqa: PLC0415 - an optional driver
-
-    # A word as isolation level keeps its meaning, the kind of BEGIN; BEGIN itself is ours (C7).
-    level = parameters.pop("isolation_level", "")
-    if creator:
-        raw = await creator(*args, **parameters)
-    else:
-        connecting: Any = aiosqlite.connect(*args, isolation_level=None, **parameters)
-        thread: Any = getattr(connecting, "_thread", connecting)
-        thread.daemon = True  # or a forgotten connection would keep the process from ending
-        try:
-            raw = await connecting
-        except Exception:
-            # The thread's last words go to the event loop, which may be closed soon.
-            await asyncio.get_running_loop().run_in_executor(None, thread.join)
-            raise
-    native = Aiosqlite(raw, dialect, f"BEGIN {level}" if level else "BEGIN", keep=memory)
-    native.autocommit = level is None
-    try:
-        if creator:
-            await native.block(setattr, native.db, "isolation_level", None)
-        if foreign_keys:
-            await native.rows("PRAGMA foreign_keys=ON", ())
-    except BaseException:
-        native.terminate_now()
-        raise
-    return native
-
-
-def _is_alive(native: Native) -> bool:
-    return not native.closed
-
-
-async def _close(native: Native) -> None:
-    await native.close()
-
-
-async def _ping(native: Native) -> bool:
-    try:
-        await native.ping()
-    except asyncio.CancelledError:
-        raise
-    except Exception:  # noqa: BLE001 - whatever it says, it is no sign of life
+def _is_memory(url: URL) -> bool:
+    """Tell whether the one connection is the database."""
+    database = url.database or ""
+    if url.get_backend_name() != "sqlite" or "cache=shared" in database or url.query.get("cache") == "shared":
         return False
-    return True
+    return database in ("", ":memory:") or url.query.get("mode") == "memory" or "mode=memory" in database

@@ -16,6 +16,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any
 
 from sojourn import errors
+from sojourn.engine.taint import changes_session
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterator
@@ -127,9 +128,26 @@ class BridgeConnection:
     """The DB-API connection; subclasses say how a statement reaches the driver."""
 
     def __init__(self, native: Any) -> None:
-        self.native = native
         self.positional = False  # True while texts of the fast lane are run for listeners to see
+        self.asked = 0  # how often blocking code wanted something of the connection
+        self.serve(native)
+
+    def serve(self, native: Any) -> None:
+        """Reach the driver through *native* from now on."""
+        self.native = native
         self._connection = native.raw  # the name under which Core's dialects find the driver connection
+
+    def touch(self) -> None:
+        """Note that the connection is asked for something."""
+        self.asked += 1
+        self.native.fresh = False
+
+    def note(self, text: str) -> None:
+        """Look at a statement before it is sent."""
+        native = self.native
+        native.statement = text
+        if not native.tainted and changes_session(text, native.dialect.name):
+            native.tainted = True
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Note the event loop that owns the connection; called by it before blocking code starts."""
@@ -182,7 +200,9 @@ class BridgeConnection:
 
     @property
     def driver_connection(self) -> Any:
-        """The raw driver connection."""
+        """The raw driver connection; what it is used for is not seen, so it is cleaned afterwards."""
+        self.touch()
+        self.native.tainted = True
         return self.native.raw
 
     @property
@@ -192,6 +212,7 @@ class BridgeConnection:
 
     @autocommit.setter
     def autocommit(self, value: bool) -> None:
+        self.touch()
         self.native.autocommit = value
         if value:
             self.native.due = False
@@ -227,6 +248,7 @@ class ThreadBridge(BridgeConnection):
     def call(self, work: Coroutine[Any, Any, Any]) -> Any:
         """Run a coroutine on the event loop and wait for it in this thread."""
         loop = self._loop
+        self.touch()
         if loop is None or _on_a_loop():
             work.close()
             raise errors.BlockingCall
@@ -244,13 +266,33 @@ class ThreadBridge(BridgeConnection):
     def answer(self, text: str, params: Any, *, many: bool) -> Any:
         """Run a statement and return its reply."""
         native = self.native
+        self.note(text)
         if self._starts(text):
             native.begin()
-        return self.call(native.answer(text, params, many=many, positional=self.positional))
+        lane = native.holder() if native.fresh and native.holder is not None else None
+        if lane is None:
+            return self.call(native.answer(text, params, many=many, positional=self.positional))
+        return self.call(self._answer_first(lane, text, params, many))
+
+    async def _answer_first(self, lane: Any, text: str, params: Any, many: bool) -> Any:
+        """Run the first statement of a lease; if the connection was lost before that, on another one."""
+        await lane.settle()
+        for _ in range(lane.tries):
+            native = self.native
+            try:
+                return await native.answer(text, params, many=many, positional=self.positional)
+            except Exception as error:
+                repeats = not many and lane.may_repeat(text)
+                if not (native.is_lost(error) and (repeats or native.unsent(error))):
+                    raise
+                await lane.replace(error)
+                self.note(text)
+        return await self.native.answer(text, params, many=many, positional=self.positional)
 
     def open(self, text: str, params: Any) -> tuple[Any, Any]:
         """Start a streamed statement."""
         native = self.native
+        self.note(text)
         if self._starts(text):
             native.begin()
         opened: tuple[Any, Any] = self.call(native.open(text, params, positional=self.positional))
@@ -284,6 +326,7 @@ class ThreadBridge(BridgeConnection):
 
     def set_isolation_level(self, level: Any) -> None:
         """Set how transactions begin."""
+        self.touch()
         self.rollback()
         self.native.set_isolation(level)
 
@@ -294,6 +337,7 @@ class ThreadBridge(BridgeConnection):
 
     @readonly.setter
     def readonly(self, value: bool) -> None:
+        self.touch()
         self.native.readonly = value
         self.native.note_characteristics()
 
@@ -304,6 +348,7 @@ class ThreadBridge(BridgeConnection):
 
     @deferrable.setter
     def deferrable(self, value: bool) -> None:
+        self.touch()
         self.native.deferrable = value
         self.native.note_characteristics()
 
@@ -376,14 +421,22 @@ class PsycopgBridge(ThreadBridge):
 class DirectBridge(BridgeConnection):
     """Blocking code runs in the thread of the sqlite3 connection and calls it itself."""
 
+    def _reach(self) -> Any:
+        """Return the driver's connection; an event loop must not wait for it."""
+        self.touch()
+        if asyncio._get_running_loop() is not None:  # noqa: SLF001 - documented, and raises nothing
+            raise errors.BlockingCall
+        return self.native.db
+
     def _db(self, text: str) -> Any:
-        native = self.native
+        native, db = self.native, self._reach()
+        self.note(text)
         if native.due:
             native.due = False
-            native.db.execute(native.begin_text)
+            db.execute(native.begin_text)
         elif self._starts(text):
-            native.db.execute(native.begin_text)
-        return native.db
+            db.execute(native.begin_text)
+        return db
 
     def answer(self, text: str, params: Any, *, many: bool) -> Any:
         """Run a statement and return its reply."""
@@ -408,15 +461,17 @@ class DirectBridge(BridgeConnection):
 
     def commit(self) -> None:
         """Commit, if a transaction is open."""
+        db = self._reach()
         self.native.due = False
-        if self.native.db.in_transaction:
-            self.native.db.commit()
+        if db.in_transaction:
+            db.commit()
 
     def rollback(self) -> None:
         """Roll back, if a transaction is open."""
+        db = self._reach()
         self.native.due = False
-        if self.native.db.in_transaction:
-            self.native.db.rollback()
+        if db.in_transaction:
+            db.rollback()
 
     @property
     def isolation_level(self) -> str | None:
@@ -425,13 +480,14 @@ class DirectBridge(BridgeConnection):
 
     @isolation_level.setter
     def isolation_level(self, value: str | None) -> None:
+        self.touch()
         self.native.autocommit = value is None
 
     def __getattr__(self, name: str) -> Any:
         # create_function, create_aggregate, set_trace_callback ...: listeners know them from sqlite3
         if name.startswith("_"):
             raise AttributeError(name)
-        return getattr(self.native.db, name)
+        return getattr(self._reach(), name)
 
 
 def _on_a_loop() -> bool:

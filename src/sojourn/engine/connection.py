@@ -6,6 +6,11 @@ lane* (`corelane.py`) answers the same requests through SQLAlchemy Core's Connec
 `core_connection()` gives Core's Connection over the same driver connection. From then on
 commits and rollbacks go through it, so that both sides know the state of the transaction.
 
+Until a lease has run its first statement it holds no state: a connection whose socket has something to say is
+pinged then, and one that is dead is exchanged silently. An engine with `retry="reads"` also repeats a first
+statement that is a plain read and found the connection gone, and does not mind if the commit after such a
+read, and nothing else, finds it gone. No other statement is ever sent twice.
+
 A `Connection` is kept with its pool record between leases: it, its cursor and its proxy are not made anew.
 """
 
@@ -14,9 +19,12 @@ from __future__ import annotations
 import warnings
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from sqlalchemy.exc import InvalidRequestError, PendingRollbackError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError, PendingRollbackError
 
 from sojourn import corelink
+from sojourn.engine.proxies import LentProxy
+from sojourn.engine.sending import ONE_READ, Stream, bind_rows, close_quietly
+from sojourn.engine.taint import changes_session, is_plain_read
 from sojourn.flow import (
     Begin,
     Close,
@@ -40,7 +48,7 @@ from sojourn.flow import (
 from sojourn.kernel.units import run_each
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from sqlalchemy.engine import Connection as CoreConnection
 
@@ -52,24 +60,13 @@ if TYPE_CHECKING:
 MOST_KEPT = 1000
 
 
-class Stream:
-    """A statement whose rows are still with the driver."""
-
-    __slots__ = ("args", "plan", "source", "text")
-
-    def __init__(self, source: Any, plan: StatementPlan, text: str, args: Sequence[Any]) -> None:
-        self.source = source  # a driver's cursor, or Core's result on the slow lane
-        self.plan = plan
-        self.text = text
-        self.args = args
-
-
 class Connection:
     """The fast lane: one driver connection of *engine*, lent by its pool."""
 
     __slots__ = (
-        "__weakref__", "_begun", "_core", "_cursor", "_iterate", "_marks", "_pool", "_prepared",
-        "_proxy", "_record", "_resets", "_sql", "_stray", "dbapi", "driver", "engine", "lent",
+        "__weakref__", "_begun", "_core", "_cursor", "_first", "_iterate", "_marks", "_poll", "_pool",
+        "_prepared", "_proxy", "_record", "_released", "_resets", "_sql", "_stray", "dbapi", "driver",
+        "engine", "lent",
     )  # fmt: skip
 
     def __init__(self, engine: Any, pool: Any, record: Any, proxy: Any, driver: Driver) -> None:
@@ -86,9 +83,12 @@ class Connection:
         self._resets = getattr(pool, "exclusive", False) and corelink.reset_style(pool) == "rollback"
         self._core: CoreConnection | None = None
         self._marks: dict[str, Any] = {}  # savepoint -> Core's innermost savepoint when it was set
+        self._released = ""  # a savepoint whose RELEASE travels with the next SAVEPOINT, if there is one
         self._prepared: str | None = None  # the name of the transaction, once it is prepared
         self._begun = False
         self._stray = False  # a statement ran outside a transaction we began
+        self._poll = getattr(record, "poll", None)  # None: no socket, or a pool that is not ours
+        self._first: int = self._poll is not None  # the next statement is the first one of the lease
         self.lent = True
 
     # -- requests ---------------------------------------------------------------------------
@@ -97,8 +97,13 @@ class Connection:
         """Carry out *request* and return its reply."""
         kind = request.__class__
         if kind is Fetch:  # by far the most frequent: no second call
+            if self._first:
+                return self._perform_first(request)
             plan = request.plan
             text, args = plan.bind(request.params)
+            self._record.statement = text
+            if plan.taints is not False:
+                self._note(plan)
             cursor = self._cursor or self._new_cursor()
             self._cursor = None  # a loader may run statements of its own while this one is read
             if not self._begun:
@@ -124,14 +129,16 @@ class Connection:
     def _execute(self, request: Execute) -> int:
         plan = request.plan
         text, args = plan.bind(request.params)
-        cursor = self._run(text, args)
+        cursor = self._run(plan, text, args)
         self._cursor = cursor
         return cursor.rowcount  # type: ignore[no-any-return]
 
     def _rows(self, request: Rows) -> list[tuple[Any, ...]]:
+        if self._first:
+            return self._perform_first(request)  # type: ignore[no-any-return]
         plan = request.plan
         text, args = plan.bind(request.params)
-        cursor = self._run(text, args)
+        cursor = self._run(plan, text, args)
         try:
             rows = cursor.fetchall()
             description = cursor.description
@@ -144,6 +151,7 @@ class Connection:
 
     def _execute_many(self, request: ExecuteMany) -> int:
         text, rows = bind_rows(request)
+        self._prepare_for(request.plan, text)
         cursor = self._cursor or self._new_cursor()
         self._cursor = None
         if not self._begun:
@@ -157,6 +165,7 @@ class Connection:
 
     def _insert_each(self, request: InsertEach) -> list[int]:
         text, rows = bind_rows(request)
+        self._prepare_for(request.plan, text)
         cursor = self._cursor or self._new_cursor()
         self._cursor = None
         if not self._begun:
@@ -181,6 +190,7 @@ class Connection:
         if not self._begun:
             self._stray = True
         cursor = None
+        self._prepare_for(plan, text)
         try:
             cursor = self.driver.stream(self._driver_connection(), request.size)
             cursor.execute(text, args)
@@ -233,7 +243,7 @@ class Connection:
         self._commit(None)
         self.release()
 
-    def _commit(self, _request: Commit | None) -> None:
+    def _commit(self, request: Commit | None) -> None:
         if self._prepared is not None:
             self._finish_prepared("COMMIT")
             return
@@ -248,7 +258,7 @@ class Connection:
             try:
                 dbapi.commit()
             except BaseException as error:  # noqa: BLE001 - raised again in Core's words
-                self._fail(error, None, None, None)
+                self._fail_commit(error, last=request is None)
         self._end()
 
     def _rollback(self, _request: Rollback | None) -> None:
@@ -270,15 +280,26 @@ class Connection:
 
     def _end(self) -> None:
         self._begun = self._stray = False
+        self._released = ""
         if self._marks:
             self._marks = {}
 
     def _savepoint(self, request: Savepoint) -> None:
         if self._core is not None:
             self._marks[request.name] = self._core.get_nested_transaction()
-        self._command(f"SAVEPOINT {request.name}")
+        pair = self.driver.command_pair
+        if self._released and pair is not None:
+            released, self._released = self._released, ""
+            self._command(f"RELEASE SAVEPOINT {released}; SAVEPOINT {request.name}", pair)
+        else:
+            self._command(f"SAVEPOINT {request.name}")
 
     def _release(self, request: Release) -> None:
+        driver, lost = self.driver, self.dbapi is None
+        if driver.command_pair and self._core is None and not (lost or driver.aborted(self.dbapi)):
+            # Nothing notices when it is sent, and with COMMIT or ROLLBACK it need not be: PostgreSQL -20 %.
+            self._released = request.name
+            return
         for newer in self._newer_savepoints(request.name):
             newer.commit()
         self._command(f"RELEASE SAVEPOINT {request.name}")
@@ -287,6 +308,7 @@ class Connection:
     def _rollback_to(self, request: RollbackTo) -> None:
         if self.dbapi is None:
             return  # nothing is left of the transaction
+        self._released = ""
         for newer in self._newer_savepoints(request.name):
             newer.rollback()
         self._command(f"ROLLBACK TO SAVEPOINT {request.name}")
@@ -354,8 +376,13 @@ class Connection:
         """Return Core's Connection over this driver connection and its transaction."""
         core = self._core
         if core is None:
+            if self._first:
+                self._check()
             self._driver_connection()
-            proxy = self._proxy or corelink.LentProxy(self._pool, self._record)
+            if self._released:
+                self._command(f"RELEASE SAVEPOINT {self._released}")
+                self._released = ""
+            proxy = self._proxy or LentProxy(self._pool, self._record)
             core = corelink.lent_connection(self.engine, proxy)
             if self._begun:
                 core.begin()
@@ -378,8 +405,9 @@ class Connection:
                     dirty = False
                 self._end()
             self.lent = False
+            self._first = self._poll is not None
             record.lane = self if self.dbapi is not None else None
-            self._pool.end_lease(record, dirty)
+            self._pool.end_lease(record, dirty or record.tainted)
             return
         self.lent = False
         try:
@@ -395,11 +423,17 @@ class Connection:
                 if core is None or self.dbapi is None:
                     self._proxy.close()
             else:
+                self._first = self._poll is not None
                 record.lane = self if self.dbapi is not None else None
-                self._pool.end_lease(record, dirty)
+                self._pool.end_lease(record, dirty or record.tainted)
 
     def _reset(self) -> None:
-        """Roll back what a session left, by the short way; close the connection if that fails."""
+        """Roll back what a session left, in bounded time; close the connection if that fails."""
+        if self._poll is not None and self._prepared is None:
+            if not self._pool.health.rollback(self.dbapi):
+                self._pool.logger.error("A connection could not be rolled back in time; it is closed")
+                self.invalidate()
+            return
         try:
             self._rollback(None)
         except Exception as error:
@@ -432,8 +466,13 @@ class Connection:
 
     # -- driver -----------------------------------------------------------------------------
 
-    def _run(self, text: str, args: Any) -> Any:
+    def _run(self, plan: StatementPlan, text: str, args: Any) -> Any:
         """Execute on the kept cursor and return it; the caller puts it back."""
+        if self._first:
+            self._check()
+        self._record.statement = text
+        if plan.taints is not False:
+            self._note(plan)
         cursor = self._cursor or self._new_cursor()
         self._cursor = None
         if not self._begun:
@@ -444,14 +483,86 @@ class Connection:
             self._fail(error, text, args, cursor)
         return cursor
 
-    def _command(self, text: str) -> None:
+    def _command(self, text: str, execute: Any = None) -> None:
         """Execute a statement without parameters, rows or interest."""
+        if self._first:
+            self._check()
         cursor = self._cursor or self._new_cursor()
         try:
-            cursor.execute(text)
+            cursor.execute(text) if execute is None else execute(cursor, text)
         except BaseException as error:  # noqa: BLE001 - raised again in Core's words
             self._cursor = None
             self._fail(error, text, (), cursor)
+
+    def _prepare_for(self, plan: StatementPlan, text: str) -> None:
+        """Do what comes before a statement that has no way of its own."""
+        if self._first:
+            self._check()
+        self._record.statement = text
+        if plan.taints is not False:
+            self._note(plan)
+
+    def _note(self, plan: StatementPlan) -> None:
+        """Look at a plan that is new, and remember that a statement may change the server session."""
+        if plan.taints is None:
+            plan.taints = changes_session(plan.text, self.engine.dialect.name)
+        if plan.taints:
+            self._record.tainted = True  # the pool will clean it
+
+    # -- the first statement of a lease -----------------------------------------------------------
+
+    def _perform_first(self, request: Any) -> Any:
+        """Perform a query that is the first statement of the lease; again, if the engine allows it."""
+        first = self._first != ONE_READ
+        self._check()
+        engine = self.engine
+        if not first or engine.retry != "reads" or not is_plain_read(request.plan.text, engine.dialect.name):
+            return self.perform(request)
+        try:
+            reply = self.perform(request)
+        except DBAPIError as error:
+            if not error.connection_invalidated or not self._exchange():
+                raise
+            reply = self.perform(request)
+        self._first = ONE_READ
+        return reply
+
+    def _fail_commit(self, error: BaseException, *, last: bool) -> None:
+        """Raise *error*, unless all that the lease has done is the one read that the engine may repeat."""
+        had_read = self._first == ONE_READ
+        try:
+            self._fail(error, None, None, None)
+        except DBAPIError as failure:
+            if not (last and had_read and failure.connection_invalidated):
+                raise
+
+    def _check(self) -> None:
+        """Exchange the connection if it is dead and nothing has happened on it in this lease."""
+        used = self._first == ONE_READ
+        self._first = False
+        if not used and self._poll is not None and self._poll(0) and not self._pool.health.ping(self.dbapi):
+            self._exchange()
+
+    def _exchange(self) -> bool:
+        """Take another connection instead of one that is dead; tell whether that is possible."""
+        if self._core is not None or not self.lent:
+            return False
+        begun = self._begun
+        self.release(discard=True)
+        fresh = self.engine.acquire()
+        if type(fresh) is not Connection:  # somebody began to listen
+            fresh.release()
+            return False
+        for name in _OF_THE_LEASE:
+            setattr(self, name, getattr(fresh, name))
+        fresh.lent = False
+        self._first = False
+        self.lent = True
+        if begun:
+            self.begin()
+        return True
+
+    # -- driver connection ------------------------------------------------------------------------
 
     def _driver_connection(self) -> Any:
         if self.dbapi is None or not self.lent:
@@ -471,14 +582,14 @@ class Connection:
             self.invalidate(error)
             raise error
         if not isinstance(error, dialect.loaded_dbapi.Error):
-            _close_quietly(cursor)
+            close_quietly(cursor)
             raise error
         lost = dialect.is_disconnect(error, self.dbapi, cursor)
         if lost:
             corelink.invalidate_pool(self._pool, self._record, error)
             self.invalidate(error)
         else:
-            _close_quietly(cursor)
+            close_quietly(cursor)
         raise corelink.wrap_error(self.engine, error, text, args, disconnect=lost, many=many) from error
 
     def __repr__(self) -> str:
@@ -486,19 +597,4 @@ class Connection:
         return f"<{type(self).__name__} {self.driver.name} {state if self.lent else 'returned'}>"
 
 
-def bind_rows(request: ExecuteMany) -> tuple[str, Sequence[tuple[Any, ...]]]:
-    """Return the text and the driver's arguments of a statement that runs once per row."""
-    plan, rows = request.plan, request.rows
-    if plan.binder.direct:
-        return plan.text, rows
-    bound = [plan.bind(row) for row in rows]
-    return (bound[0][0] if bound else plan.text), [args for _, args in bound]
-
-
-def _close_quietly(cursor: Any) -> None:
-    """Close a cursor whose statement failed half-way: it would hold locks."""
-    if cursor is not None:
-        try:
-            cursor.close()
-        except Exception:  # noqa: BLE001, S110 - the first error is the one to tell
-            pass
+_OF_THE_LEASE = ("_cursor", "_poll", "_pool", "_proxy", "_record", "_resets", "_sql", "dbapi")

@@ -2,7 +2,8 @@
 
 This is the *slow lane*, for engines that somebody listens to or logs, and for dialects that are not in the
 driver table. The statements are the same as on the fast lane, and so are the results;
-`tests/engine/test_lanes.py` compares them.
+`tests/engine/test_lanes.py` compares them. Core's Connection shows each statement to the pool's proxy, which
+also exchanges a connection that is dead before its first statement.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from sqlalchemy.exc import InvalidRequestError
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
 
-from sojourn.engine.connection import Stream, bind_rows
+from sojourn.engine.sending import ONE_READ, Stream, bind_rows
+from sojourn.engine.taint import is_plain_read
 from sojourn.flow import (
     Begin,
     Close,
@@ -44,16 +46,49 @@ if TYPE_CHECKING:
 class CoreLane:
     """A connection of *engine* whose every statement Core sends."""
 
-    __slots__ = ("__weakref__", "_core", "_savepoints", "engine")
+    __slots__ = ("__weakref__", "_core", "_first", "_savepoints", "engine")
 
     def __init__(self, engine: Any, core: CoreConnection) -> None:
         self.engine = engine
         self._core = core
+        self._first: int = engine.retry is not None  # as in Connection; without `retry` nobody asks
         self._savepoints: dict[str, NestedTransaction] = {}
 
     def perform(self, request: Any) -> Any:
         """Carry out *request* and return its reply."""
-        return self._replies[request.__class__](self, request)
+        kind = request.__class__
+        if self._first and kind is not Begin:
+            had_read, self._first = self._first == ONE_READ, False
+            if had_read and kind is Finish:
+                return self._finish_read()
+            if not had_read and kind in _READS and is_plain_read(request.plan.text, self.engine.dialect.name):
+                return self._read_twice(request)
+        return self._replies[kind](self, request)
+
+    def _read_twice(self, request: Fetch | Rows) -> Any:
+        """Perform a query that is the first statement; once more if its connection is gone."""
+        core = self._core
+        try:
+            reply = self._replies[request.__class__](self, request)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            begun = core.in_transaction()
+            core.rollback()
+            if begun:
+                core.begin()
+            reply = self._replies[request.__class__](self, request)
+        self._first = ONE_READ
+        return reply
+
+    def _finish_read(self) -> None:
+        """Commit a transaction that was one read, and give the connection back; nothing can be lost."""
+        try:
+            self._commit(None)
+        except DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+        self.release()
 
     @property
     def in_transaction(self) -> bool:
@@ -62,6 +97,7 @@ class CoreLane:
 
     def core_connection(self) -> CoreConnection:
         """Return Core's Connection."""
+        self._first = False
         return self._core
 
     def release(self, *, discard: bool = False) -> None:
@@ -231,6 +267,9 @@ class CoreLane:
     def __repr__(self) -> str:
         state = "returned" if self._core.closed else "in transaction" if self.in_transaction else "idle"
         return f"<{type(self).__name__} {self.engine.dialect.name}+{self.engine.dialect.driver} {state}>"
+
+
+_READS = {Fetch, Rows}
 
 
 def _description(result: CursorResult[Any]) -> Any:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _names = itertools.count(1)  # server-side cursors need a name, once per connection
 
 
+def _never(_connection: Any) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Driver:
     """One row of the table."""
@@ -31,6 +35,8 @@ class Driver:
     iterate: bool = False  # reading the cursor row by row is cheaper than fetchall()
     sql_transactions: bool = False  # BEGIN and COMMIT are sent as SQL through the kept cursor
     prepares: str | None = None  # SQL that prepares a transaction begun like any other
+    command_pair: Callable[[Any, str], None] | None = None  # runs two commands in one round trip, on a cursor
+    aborted: Callable[[Any], bool] = _never  # whether the transaction failed; asks the driver, not the server
     needs_server: bool = True  # traits and SQL text depend on what the first connection finds out
 
 
@@ -148,6 +154,26 @@ def named_stream(connection: Any, size: int) -> Any:
     return cursor
 
 
+def psycopg_pair(cursor: Any, text: str) -> None:
+    """Run two commands; they cannot be prepared together."""
+    cursor.execute(text, prepare=False)
+
+
+def psycopg2_pair(cursor: Any, text: str) -> None:
+    """Run two commands."""
+    cursor.execute(text)
+
+
+def psycopg_aborted(connection: Any) -> bool:
+    """Tell whether the transaction failed and accepts nothing but its rollback."""
+    return bool(connection.pgconn.transaction_status == 3)  # libpq's PQTRANS_INERROR
+
+
+def psycopg2_aborted(connection: Any) -> bool:
+    """Tell whether the transaction failed and accepts nothing but its rollback."""
+    return bool(connection.info.transaction_status == 3)  # libpq's PQTRANS_INERROR
+
+
 # -- MySQL and MariaDB -------------------------------------------------------------------------
 
 
@@ -206,11 +232,11 @@ DRIVERS: Final = {
         ),
         Driver(
             "postgresql+psycopg", "numeric_dollar", describe_psycopg, raw_cursor, raw_stream,
-            prepares=_PREPARE,
+            prepares=_PREPARE, command_pair=psycopg_pair, aborted=psycopg_aborted,
         ),
         Driver(
             "postgresql+psycopg2", "format", describe_psycopg2, plain_cursor, named_stream,
-            prepares=_PREPARE,
+            prepares=_PREPARE, command_pair=psycopg2_pair, aborted=psycopg2_aborted,
         ),
         Driver("mysql+pymysql", "format", describe_mysql, plain_cursor, pymysql_stream),
         Driver("mariadb+pymysql", "format", describe_mysql, plain_cursor, pymysql_stream),

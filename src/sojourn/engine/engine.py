@@ -15,11 +15,12 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine import Engine as CoreEngine
 from sqlalchemy.engine.base import OptionEngine as CoreOptionEngine
+from sqlalchemy.exc import ArgumentError
 
 from sojourn import corelink
+from sojourn.corelink import LightConnection
 from sojourn.engine.connection import Connection
 from sojourn.engine.corelane import CoreLane
-from sojourn.engine.corepool import OURS, Leasing
 from sojourn.engine.drivers import (
     Driver,
     describe_unknown,
@@ -27,10 +28,15 @@ from sojourn.engine.drivers import (
     set_begin,
     set_foreign_keys,
 )
+from sojourn.engine.health import recognise_lost
+from sojourn.engine.lending import LendingPool
+from sojourn.engine.pools import OURS
 from sojourn.plans import PlanCache
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from sqlalchemy.engine import Connection as CoreConnection
 
     from sojourn.flow import Acquire
     from sojourn.symbols import Traits
@@ -40,11 +46,17 @@ PLANS_KEPT = 500  # as many as Core keeps compiled statements
 _POSITIONAL = {"named": "numeric", "pyformat": "format"}
 
 
-def create_engine(url: str | URL, *, sqlite_foreign_keys: bool = False, **options: Any) -> Engine:
-    """Create an engine; the arguments are those of `sqlalchemy.create_engine`.
+def create_engine(
+    url: str | URL, *, sqlite_foreign_keys: bool = False, retry: str | None = None, **options: Any
+) -> Engine:
+    """Create an engine; the arguments are those of `sqlalchemy.create_engine`, and those of our pools.
 
-    *sqlite_foreign_keys* lets SQLite enforce foreign keys, which it does not by default.
+    *sqlite_foreign_keys* lets SQLite enforce foreign keys, which it does not by default. `retry="reads"` lets
+    the first statement of a lease, if it reads, be sent again when its connection turns out to be lost.
     """
+    if retry not in {None, "reads"}:
+        msg = f"retry={retry!r} is not known: a write is never repeated. Use retry='reads', or None."
+        raise ArgumentError(msg)
     if options.get("pool") is None:
         dialect: Any = make_url(url).get_dialect()
         wanted = options.get("poolclass") or dialect.get_pool_class(make_url(url))
@@ -61,6 +73,8 @@ def create_engine(url: str | URL, *, sqlite_foreign_keys: bool = False, **option
         execution_options=execution_options,
         hide_parameters=core.hide_parameters,
     )
+    engine.retry = retry
+    recognise_lost(engine.dialect)
     corelink.copy_events(core, engine)
     if engine.dialect.name == "sqlite":
         set_begin(engine.dialect)
@@ -102,6 +116,8 @@ class Engine(CoreEngine):
             **options,
         )
         self._prepare(PlanCache(query_cache_size or PLANS_KEPT))
+
+    retry: str | None = None  # "reads": repeat a first statement that reads, once, on another connection
 
     def _prepare(self, plan_cache: PlanCache) -> None:
         self.backend: Driver | None = find_driver(self.dialect)
@@ -147,14 +163,15 @@ class Engine(CoreEngine):
         pool = self.pool
         proxy = None
         try:
-            record = pool.lease() if isinstance(pool, Leasing) else None
-            if record is None:
+            if isinstance(pool, LendingPool):
+                record = pool.lease()
+            else:  # a pool that is not ours lends through its proxy
                 proxy = pool.connect()
                 record = corelink.proxy_record(proxy)
         except self.dialect.loaded_dbapi.Error as error:
             corelink.raise_connect_error(self, error)
         if proxy is None:
-            kept: Connection | None = getattr(record, "lane", None)
+            kept: Connection | None = record.lane
             if kept is not None and kept.engine is self and kept.dbapi is record.dbapi_connection:
                 record.lane = None  # no cycle while lent: a dropped connection is noticed at once
                 kept.lent = True
@@ -173,6 +190,14 @@ class Engine(CoreEngine):
 
     # -- Core's interface -------------------------------------------------------------------
 
+    def connect(self) -> CoreConnection:
+        """Lend a connection as Core's Connection."""
+        try:
+            proxy = self.pool.connect()
+        except self.dialect.loaded_dbapi.Error as error:
+            corelink.raise_connect_error(self, error)
+        return LightConnection(self, proxy)
+
     def execution_options(self, **opt: Any) -> OptionEngine:
         """Return an engine on the same pool whose connections have these options."""
         return OptionEngine(self, opt)
@@ -183,7 +208,7 @@ class Engine(CoreEngine):
         The pool stays, and so does its limit. With `close=False` (in a forked child) the old pool is dropped
         as it is, and a new one takes its place.
         """
-        if close and isinstance(self.pool, Leasing):
+        if close and isinstance(self.pool, LendingPool):
             self.pool.dispose()
             self.dispatch.engine_disposed(self)
         else:
@@ -197,6 +222,7 @@ class OptionEngine(CoreOptionEngine, Engine):
     def __init__(self, proxied: Engine, execution_options: Any) -> None:
         super().__init__(proxied, execution_options)
         self.parent = proxied
+        self.retry = proxied.retry
         self._prepare(proxied.plan_cache)
 
     @property

@@ -73,6 +73,13 @@ class Aiosqlite(Native):
         """Whether a transaction is open or due."""
         return self.due or self.db.in_transaction
 
+    def cut(self) -> None:
+        """Interrupt what runs."""
+        try:
+            self.db.interrupt()
+        except Exception:  # noqa: BLE001 - closed
+            return
+
     @property
     def keep(self) -> bool:
         """Whether `terminate` leaves a connection that may be lent again."""

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sojourn.engine.natives import Native, Reply
+from sojourn.engine.natives import Native, Reply, shut_down
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence
+
+
+DISCARD = "RESET SESSION AUTHORIZATION; DISCARD TEMP; DISCARD SEQUENCES"
+FOREIGN_STATEMENTS = "SELECT EXISTS (SELECT FROM pg_prepared_statements WHERE from_sql)"
 
 
 class Asyncpg(Native):
@@ -18,10 +22,15 @@ class Asyncpg(Native):
         self.isolation: str | None = None
         self.readonly = False
         self.deferrable = False
+        # The private name of asyncpg used here (contract: tests/engine/test_async_natives.py).
+        transport = getattr(raw, "_transport", None)
+        sock = None if transport is None else transport.get_extra_info("socket")
+        self._fd: int | None = None if sock is None else sock.fileno()
+        self.watch()
 
     async def _begin(self) -> None:
-        self.due = False
         await self.raw.execute(self.begin_text)
+        self.due = False  # not before: while it is due, nothing has been sent
 
     def set_isolation(self, level: str | None) -> None:
         """Note how transactions begin from now on; "autocommit" means: not at all."""
@@ -105,23 +114,69 @@ class Asyncpg(Native):
         """Whether the connection is closed; the event loop notices the end of the stream by itself."""
         return bool(self.raw.is_closed())
 
+    @property
+    def number(self) -> int | None:
+        """How the server numbers the session."""
+        return self.raw.get_server_pid()  # type: ignore[no-any-return]
+
+    def fileno(self) -> int | None:
+        """Return the descriptor of the socket, None once it is closed."""
+        return None if self.raw.is_closed() else self._fd
+
+    async def ping(self) -> None:
+        """Ask the server for a sign of life: one round trip, no statement."""
+        await self.raw.execute("")
+
+    def is_lost(self, error: Exception) -> bool:
+        """Tell whether *error* means that there is no connection any more, or will be none in a moment."""
+        return is_refusal(error) or super().is_lost(error)
+
+    def unsent(self, error: BaseException) -> bool:
+        """Tell whether *error* means that nothing has reached the server: BEGIN did not, or asyncpg refused.
+
+        It refuses after the server's last words, which it has read before the end of the stream.
+        """
+        return self.due or is_refusal(error)
+
+    def cut(self) -> None:
+        """Let whoever uses the connection fail now."""
+        self.terminate()
+
+    @property
+    def can_reset(self) -> bool:
+        """Whether a session can be made as new: always, asyncpg sets nothing but at its start."""
+        return True
+
+    async def reset_session(self) -> bool:
+        """Do what DISCARD ALL does, but for the statements that asyncpg has prepared and will use again."""
+        await self.raw.reset()
+        await self.raw.execute(DISCARD)
+        prepared: bool = await self.raw.fetchval(FOREIGN_STATEMENTS)
+        return not prepared
+
     async def close(self) -> None:
         """Say goodbye and close, within two seconds."""
         await self.raw.close(timeout=2)
 
     def terminate(self) -> None:
         """Close at once."""
-        self.due = False
         try:
             self.raw.terminate()
-        except RuntimeError:  # its event loop is closed: the socket went with it
-            return
+        except (
+            RuntimeError
+        ):  # its event loop is closed, and nobody will close the socket before the collector
+            shut_down(self._fd)
 
     async def follow_schema(self, asof: float) -> None:
         """Forget cached types and statements if DDL ran since this connection learnt them."""
         if asof > self.schema_asof:
             self.schema_asof = asof
             await self.raw.reload_schema_state()
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Tell whether asyncpg has refused to send anything on a connection that is about to end."""
+    return type(error).__name__ == "InternalClientError" and "cannot switch to state" in str(error)
 
 
 def _asyncpg_description(statement: Any) -> list[tuple[Any, ...]]:

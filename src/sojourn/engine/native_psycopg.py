@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import select
 from typing import TYPE_CHECKING, Any
 
 from sojourn.engine.bridge import PsycopgBridge
@@ -12,6 +11,9 @@ from sojourn.engine.natives import Native, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+
+SERVED = (0, 1, 2)  # PGRES_EMPTY_QUERY, COMMAND_OK, TUPLES_OK
 
 
 class PsycopgAsync(Native):
@@ -29,9 +31,7 @@ class PsycopgAsync(Native):
         self._server_cursor = AsyncRawServerCursor
         self._streams = 0
         self._open: list[Any] = []
-        self._poll = select.poll() if hasattr(select, "poll") else None  # not on Windows
-        if self._poll is not None:
-            self._poll.register(raw.pgconn.socket, select.POLLIN)
+        self.watch()
 
     def begin(self) -> None:
         """Nothing to do: psycopg starts a transaction with the first statement."""
@@ -122,8 +122,44 @@ class PsycopgAsync(Native):
 
     @property
     def closed(self) -> bool:
-        """Whether the connection is closed, or its idle socket has something to say: the end, mostly."""
-        return bool(self.raw.closed or (self._poll is not None and self._poll.poll(0)))
+        """Whether the connection is known to be closed."""
+        return bool(self.raw.closed)
+
+    @property
+    def number(self) -> int | None:
+        """How the server numbers the session."""
+        return None if self.raw.closed else self.raw.pgconn.backend_pid
+
+    def fileno(self) -> int | None:
+        """Return the descriptor of the socket, None once it is closed."""
+        return None if self.raw.closed else self.raw.pgconn.socket
+
+    async def ping(self) -> None:
+        """Send an empty query, which begins no transaction, and wait for the answer."""
+        from psycopg import OperationalError, generators  # noqa: PLC0415 - only with this driver
+
+        pgconn = self.raw.pgconn
+        async with self.raw.lock:
+            pgconn.send_query(b"")
+            results = await self.raw.wait(generators.execute(pgconn))
+        if not results or results[-1].status not in SERVED:
+            raise OperationalError("the server did not answer an empty query")
+
+    @property
+    def can_reset(self) -> bool:
+        """Whether a session can be made as new; not if SQLAlchemy has told it an encoding."""
+        return getattr(self.dialect, "client_encoding", None) is None
+
+    async def reset_session(self) -> bool:
+        """Discard all; psycopg sees the command's answer, and forgets the statements it has prepared."""
+        raw = self.raw
+        before = raw.autocommit
+        if not before:
+            await raw.set_autocommit(True)
+        await raw.execute("DISCARD ALL", prepare=False)
+        if not before:
+            await raw.set_autocommit(False)
+        return True
 
     def terminate(self) -> asyncio.Future[Any] | None:
         """Close at once, or as soon as the operation that was cancelled has let go of the socket.

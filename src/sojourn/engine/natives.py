@@ -14,6 +14,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import os
+import select
+import socket
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from sojourn import corelink
@@ -44,6 +47,13 @@ class Native:
         self.autocommit = False
         self.due = False
         self.schema_asof = 0.0  # until when this connection has followed changes of types
+        self.statement: str | None = None  # the last one of this lease
+        self.tainted = False  # a statement of this lease may have changed what the server session remembers
+        self.fresh = False  # nothing was asked of it in this lease
+        self.holder: Any = None  # a weak reference to the lane that has it
+        self.poll: Callable[[float], Any] | None = (
+            None  # poll(0) is true once the socket has something to say
+        )
         self.bridge = self.bridge_class(self)
 
     # -- statements: text with positional arguments as the driver takes them -------------------
@@ -134,9 +144,61 @@ class Native:
         """Whether `terminate` leaves a connection that may be lent again."""
         return False
 
+    @property
+    def number(self) -> int | None:
+        """How the server numbers the session."""
+        return None
+
+    def fileno(self) -> int | None:
+        """Return the descriptor of the socket, None where there is none."""
+        return None
+
+    def watch(self) -> None:
+        """Make `poll`, for a connection with a socket."""
+        fd = self.fileno()
+        if fd is not None and hasattr(select, "poll"):  # not on Windows
+            poll = select.poll()
+            poll.register(fd, select.POLLIN | select.POLLPRI | getattr(select, "POLLRDHUP", 0))
+            self.poll = poll.poll
+
     async def ping(self) -> None:
-        """Ask the server for a sign of life."""
+        """Ask the server for a sign of life, outside of any transaction."""
         await self.rows("SELECT 1", ())
+
+    def is_lost(self, error: Exception) -> bool:
+        """Tell whether *error* means that there is no connection any more."""
+        known = self.translate(error)
+        return isinstance(known, self.dialect.dbapi.Error) and bool(
+            self.dialect.is_disconnect(known, self.bridge, None)
+        )
+
+    def unsent(self, error: BaseException) -> bool:
+        """Tell whether *error* of a first statement means that nothing has reached the server."""
+        return False
+
+    def cut(self) -> None:
+        """Let whoever uses the connection fail now; never awaits, never raises."""
+        shut_down(self.fileno())
+
+    def leave_behind(self) -> None:
+        """Let a forked child's copy never speak: the socket is the parent's."""
+        replace_by_nothing(self.fileno())
+
+    @property
+    def can_reset(self) -> bool:
+        """Whether `reset_session` loses nothing that was set while connecting."""
+        return False
+
+    async def reset_session(self) -> bool:
+        """Let the server forget what the session was told; False: close the connection."""
+        return False
+
+    def take_bridge(self, other: Native) -> None:
+        """Serve the bridge of *other* from now on: blocking code goes on with this connection."""
+        bridge = other.bridge
+        other.bridge = other.bridge_class(other)
+        self.bridge = bridge
+        bridge.serve(self)
 
     async def close(self) -> None:
         """Say goodbye and close."""
@@ -174,3 +236,37 @@ class Native:
         except BaseException:
             bridge.abandon()
             raise
+
+    def __repr__(self) -> str:
+        number = "" if self.number is None else f" {self.number}"
+        return f"<{type(self).__name__}{number}>"
+
+
+def shut_down(fd: int | None) -> None:
+    """Shut a socket down without closing it: whoever waits for it fails, and the number stays taken."""
+    if fd is None or fd < 0:
+        return
+    try:
+        sock = socket.socket(fileno=fd)
+    except OSError:
+        return
+    try:
+        sock.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass  # the other side was faster
+    finally:
+        sock.detach()
+
+
+def replace_by_nothing(fd: int | None) -> None:
+    """Put something that swallows everything in the place of a socket that is not ours."""
+    if fd is None or fd < 0:
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        try:
+            os.dup2(nowhere, fd, inheritable=False)
+        finally:
+            os.close(nowhere)
+    except OSError:
+        pass

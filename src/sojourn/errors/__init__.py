@@ -15,6 +15,8 @@ from sojourn.errors.base import (
 from sojourn.errors.engine import (
     BlockingCall,
     DriverMissing,
+    PoolClosed,
+    PoolDeadlock,
     PoolTimeout,
 )
 from sojourn.errors.flush import (
@@ -103,6 +105,8 @@ __all__ = [
     "OtherSession",
     "ParameterRefused",
     "PendingRollback",
+    "PoolClosed",
+    "PoolDeadlock",
     "PoolTimeout",
     "ReservedName",
     "SessionClosed",

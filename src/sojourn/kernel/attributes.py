@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 try:
     import cython
 except ImportError:
-    from sojourn.kernel import _cython as cython
+    from sojourn import _cython as cython
 
 from sojourn.errors import DetachedRead, UnknownKeyword
 from sojourn.kernel.layout import on_install

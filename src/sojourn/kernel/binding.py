@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 try:
     import cython
 except ImportError:
-    from sojourn.kernel import _cython as cython
+    from sojourn import _cython as cython
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 try:
     import cython
 except ImportError:
-    from sojourn.kernel import _cython as cython
+    from sojourn import _cython as cython
 
 if cython.compiled:
     from cython.cimports.sojourn.kernel._capi import sj_send
@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
 COMPILED: Final = bool(cython.compiled)
+
+
+def perform(request: Any) -> Any:
+    """Carry out one request: its lane knows how."""
+    return request.lane.perform(request)
 
 
 def drive(flow: Generator[Any, Any, Any], perform: Callable[[Any], Any]) -> Any:

@@ -7,6 +7,7 @@ cdef class IdentityMap(Owner):
     cdef dict limits
     cpdef object find(self, Layout layout, object key)
     cpdef object find_loaded(self, Layout layout, object key)
+    cpdef object hit(self, object cls, object key)
     cpdef SharedState shared(self, Layout layout)
     cpdef dict refs(self, Layout root)
     cpdef object add(self, InstanceState state, object obj)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 try:
     import cython
 except ImportError:
-    from sojourn.kernel import _cython as cython
+    from sojourn import _cython as cython
 
 from sojourn.errors import MappingError
 from sojourn.symbols import NOT_LOADED

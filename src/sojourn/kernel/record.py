@@ -20,7 +20,7 @@ from weakref import ref
 try:
     import cython
 except ImportError:
-    from sojourn.kernel import _cython as cython
+    from sojourn import _cython as cython
 
 from sojourn.kernel import operations as _ops
 

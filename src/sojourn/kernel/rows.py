@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 try:
     import cython
 except ImportError:
-    from sojourn.kernel import _cython as cython
+    from sojourn import _cython as cython
 
 if cython.compiled:
     from cython.cimports.sojourn.kernel._capi import (

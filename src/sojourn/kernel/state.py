@@ -25,7 +25,7 @@ from weakref import getweakrefcount, ref
 try:
     import cython
 except ImportError:
-    from sojourn.kernel import _cython as cython
+    from sojourn import _cython as cython
 
 from sojourn.errors import MappingError, UnmappedInstance
 from sojourn.kernel.history import EMPTY, AttributeState, AttributeStates, History

@@ -65,8 +65,6 @@ class Gate:
 class BlockingTransaction(SessionTransaction):
     """A transaction or savepoint begun by blocking code."""
 
-    __slots__ = ()
-
     @property
     def session(self) -> Any:
         """The session this transaction belongs to."""

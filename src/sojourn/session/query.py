@@ -55,7 +55,9 @@ class Query(Generic[T]):
 
     def _with(self, statement: Any) -> Self:
         query: Self = object.__new__(self.__class__)
-        query.__dict__ = {**self.__dict__, "_statement": statement}
+        values = query.__dict__
+        values.update(self.__dict__)
+        values["_statement"] = statement
         return query
 
     def _with_options(self, **options: Any) -> Self:
@@ -75,8 +77,11 @@ class Query(Generic[T]):
         """Keep rows whose attributes equal these *values*, on the class joined last or else the first."""
         statement, names = self._statement, self._names
         try:
-            return self._with(statement.where(*[names[name] == value for name, value in values.items()]))
+            for name, value in values.items():
+                statement = statement.where(names[name] == value)
+            return self._with(statement)
         except KeyError:
+            statement = self._statement
             by_name = statement.filter_by_last if isinstance(statement, Select) else statement.filter_by
             return self._with(by_name(**values))
 
@@ -279,7 +284,12 @@ class Query(Generic[T]):
 
     def first(self) -> T | None:
         """Return the first entity or row, None without one; asks for one row only."""
-        found: T | None = self._result(self._statement.limit(1)).first()
+        session = self.session
+        statement = self._statement.limit(1)
+        if session is None or not self._single or self._options or self._params:
+            found: T | None = self._result(statement).first()
+            return found
+        found = session.scalars(statement).first()
         return found
 
     def one(self) -> T:

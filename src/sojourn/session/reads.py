@@ -210,7 +210,7 @@ class ReadsCore(WorkCore):
         lane = yield from self.lane_flow(engine)
         if is_entity_change(statement):
             record = FlushRecord()
-            self.transaction.flushed.append(record)  # type: ignore[union-attr]
+            self.transaction.remember(record)  # type: ignore[union-attr]
             result = yield from change_flow(lane, self.identity, statement, params, options, record)
         elif statement.is_select or corelink.FROM_STATEMENT in options:
             return (yield from self._select_flow(lane, statement, params, options, scalars))

@@ -12,7 +12,8 @@ from uuid import UUID
 from sqlalchemy.exc import NoResultFound
 
 from sojourn import errors
-from sojourn.flow import Flow, drive
+from sojourn.kernel.drive import drive, perform
+from sojourn.kernel.identity import hot_get
 from sojourn.kernel.state import dict_of
 from sojourn.loading.result import Result, ScalarResult
 from sojourn.session.binds import NOTHING
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from sojourn.flow import Flow
     from sojourn.session.reads import Stream
 
 T = TypeVar("T")
@@ -37,11 +39,6 @@ COLLECTS_IN_LOOPS: Final = sys.version_info < (3, 12)
 PLAIN_KEYS = frozenset((int, str, UUID, bytes, date, datetime))
 
 
-def perform(request: Any) -> Any:
-    """Carry out one request: its lane knows how."""
-    return request.lane.perform(request)
-
-
 def load_missing(instance: Any, state: Any, name: str) -> Any:
     """Load an attribute that was read and is not there; what an identity map of a blocking session calls."""
     session = state.session
@@ -52,8 +49,6 @@ def load_missing(instance: Any, state: Any, name: str) -> Any:
 
 class SessionTransaction(TransactionCore):
     """A transaction or savepoint of a blocking session; a context manager that commits or rolls back."""
-
-    __slots__ = ()
 
     @property
     def session(self) -> Session:
@@ -136,8 +131,7 @@ class Session(SessionCore):
     def _is_big_in_process(self) -> bool:
         """Whether a flush is a long loop in this process: many entities, embedded database, Python 3.11."""
         identity = self.identity
-        waiting = len(identity.new) + len(identity.dirty) + len(identity.deleted)
-        if waiting <= MANY or not COLLECTS_IN_LOOPS:
+        if len(identity.new) + len(identity.dirty) + len(identity.deleted) <= MANY or not COLLECTS_IN_LOOPS:
             return False
         traits = getattr(self.bind, "traits", None)
         return traits is not None and bool(traits.lastrowid_loop)
@@ -267,12 +261,9 @@ class Session(SessionCore):
         """Return the entity with this primary key, or None."""
         plain = not populate_existing and with_for_update is None and not execution_options
         if plain and bind_arguments is None:
-            found: T | None = self.identity.hit(entity, ident)
-            if found is not None:
-                return found
             layout = getattr(entity, "__sojourn_layout__", None)
             if layout is not None and ident.__class__ in PLAIN_KEYS and layout.scalar_key:
-                found = self.identity.find_loaded(layout, ident)
+                found: T | None = self.identity.find_loaded(layout, ident)
                 if found is not None and found.__class__ is entity:
                     return found
                 request = self.get_request(layout, ident)
@@ -292,6 +283,9 @@ class Session(SessionCore):
             )
         )
         return loaded
+
+    if not TYPE_CHECKING:
+        get = hot_get(get)
 
     def get_one(self, entity: type[T] | Any, ident: Any, **options: Any) -> T:
         """Return the entity with this primary key; raise NoResultFound without one."""

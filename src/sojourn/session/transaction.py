@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from sojourn.errors import PendingRollback, TransactionState
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sojourn.flow import Flow
     from sojourn.kernel.identity import IdentityMap
     from sojourn.kernel.state import InstanceState
@@ -62,25 +64,34 @@ ALLOWED: Final = frozenset(
 )
 
 
+#: The savepoints' names by depth.
+_NAMES: Final = tuple(f"sj_{depth}" for depth in range(9))
+
+
 class TransactionCore:
     """One level of a session's transaction: the root or a savepoint."""
 
-    __slots__ = (
-        "_held", "cause", "depth", "flushed", "identity", "in_block", "name", "nested", "parent", "stage",
-    )  # fmt: skip
+    # What most levels never change stands on the class: making one is part of every request.
+    parent: TransactionCore | None = None
+    depth: int = 0
+    nested: bool = False
+    name: str = ""
+    stage: Stage = Stage.ACTIVE
+    cause: BaseException | None = None
+    in_block: bool = False
+    flushed: Sequence[FlushRecord] = ()  # oldest first; `remember` adds
+    _held: Transacting | None = None
 
-    def __init__(self, core: Transacting, parent: TransactionCore | None, name: str | None) -> None:
+    def __init__(self, core: Transacting, parent: TransactionCore | None) -> None:
         # Not the session itself: one that is dropped must end at once, not when the collector comes (B6).
         self.identity = core.identity
-        self._held: Transacting | None = None
-        self.parent = parent
-        self.depth: int = 0 if parent is None else parent.depth + 1
-        self.nested = name is not None
-        self.name = name
-        self.stage: Stage = Stage.ACTIVE
-        self.cause: BaseException | None = None
-        self.in_block = False
-        self.flushed: list[FlushRecord] = []  # oldest first
+        if parent is not None:
+            depth = parent.depth + 1
+            self.parent = parent
+            self.depth = depth
+            self.nested = True
+            # Named by depth, not by number: few texts, so the driver's prepared statements serve again.
+            self.name = _NAMES[depth] if depth < len(_NAMES) else f"sj_{depth}"
 
     @property
     def core(self) -> Transacting:
@@ -119,11 +130,20 @@ class TransactionCore:
 
     # -- memory -----------------------------------------------------------------------------
 
+    def remember(self, record: FlushRecord) -> None:
+        """Keep what a flush did to entities."""
+        self.flushed = [*self.flushed, record] if self.flushed else [record]
+
     def hand_up(self) -> None:
         """Give this savepoint's memory to the level around it (after its release)."""
-        if self.parent is not None:
-            self.parent.flushed.extend(self.flushed)
-        self.flushed = []
+        outer = self.parent
+        if outer is not None and self.flushed:
+            if outer.flushed:
+                for record in self.flushed:
+                    outer.flushed[-1].take_over(record)
+            else:
+                outer.flushed = self.flushed
+        self.flushed = ()
 
     def restore(self) -> None:
         """Undo to entities what the rolled back work did to them, the youngest first."""
@@ -149,7 +169,7 @@ class TransactionCore:
                         identity.expire(state, entity, None)
         else:
             identity.expire_all()
-        self.flushed = []
+        self.flushed = ()
 
     def __repr__(self) -> str:
         what = f"savepoint {self.name}" if self.nested else "transaction"

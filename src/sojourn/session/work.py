@@ -30,9 +30,15 @@ from sojourn.mapping.configure import configure_mappers
 from sojourn.session.binds import NOTHING, BindsCore
 from sojourn.session.lifecycle import WORDS, check_move
 from sojourn.session.transaction import Stage, TransactionCore
-from sojourn.unitofwork.batches import LeanPlan
 from sojourn.unitofwork.flush import flush_flow as run_flush_plan
-from sojourn.unitofwork.flush import lean_request, plan_flush, settle_lean, stale_update_flow
+from sojourn.unitofwork.flush import (
+    lean_request,
+    plan_batches,
+    plan_flush,
+    plan_lean,
+    refuse_lean_flow,
+    settle_lean,
+)
 from sojourn.unitofwork.record import FlushRecord
 
 if TYPE_CHECKING:
@@ -217,7 +223,7 @@ class WorkCore(BindsCore):
             if not self.autobegin:
                 msg = "This session was made with autobegin=False and is in no transaction."
                 raise TransactionState(msg, "Begin one: session.begin(), or with session.begin(): ...")
-            transaction = self.transaction = self.transaction_class(self, None, None)
+            transaction = self.transaction = self.transaction_class(self, None)
         return transaction
 
     def lane_flow(self, engine: Any) -> Flow[Any]:
@@ -248,7 +254,7 @@ class WorkCore(BindsCore):
         try:
             for level in reversed(list(self._levels())):
                 if level.nested:
-                    yield from ask(Savepoint(lane, level.name or ""))
+                    yield from ask(Savepoint(lane, level.name))
         except BaseException:
             lane.abandon()
             raise
@@ -268,10 +274,9 @@ class WorkCore(BindsCore):
         identity = self.identity
         if identity.new or identity.dirty or identity.deleted:
             yield from self.flush_flow()
-        # Named by depth, not by number: few texts, so the driver's prepared statements serve again.
-        level = self.transaction_class(self, parent, f"sj_{parent.depth + 1}")
+        level = self.transaction_class(self, parent)
         for lane in self.lanes.values():
-            yield from ask(Savepoint(lane, level.name or ""))
+            yield from ask(Savepoint(lane, level.name))
         self.transaction = level
         return level
 
@@ -316,7 +321,7 @@ class WorkCore(BindsCore):
                 yield from self._flush_all_flow()
         try:
             for lane in self.lanes.values():
-                yield from ask(Release(lane, level.name or ""))
+                yield from ask(Release(lane, level.name))
         except Exception:
             yield from self._undo_flow(level)
             raise
@@ -431,7 +436,7 @@ class WorkCore(BindsCore):
     def _rollback_lanes_flow(self, level: TransactionCore) -> Flow[None]:
         first: Exception | None = None
         for lane in self.lanes.values():
-            request = RollbackTo(lane, level.name or "") if level.nested else Rollback(lane)
+            request = RollbackTo(lane, level.name) if level.nested else Rollback(lane)
             try:
                 yield from ask(request)
             except Exception as error:  # noqa: BLE001 - every connection gets its rollback, then the first error
@@ -498,11 +503,8 @@ class WorkCore(BindsCore):
 
     def plan(self, objects: Iterable[Any] | None = None) -> FlushPlan:
         """Return what a flush would do, without doing it; `print()` shows it."""
-        engine = self._flush_engine()
+        engine = self._only_engine() if self.binds else self.bind
         return plan_flush(self.identity, engine, objects=None if objects is None else list(objects))
-
-    def _flush_engine(self) -> Any:
-        return self.bind if not self.binds else self._only_engine()
 
     def _only_engine(self) -> Any:
         """Return the engine of everything that waits to be flushed; several are flushed one after another."""
@@ -525,6 +527,22 @@ class WorkCore(BindsCore):
             return
         self._flushing = True
         try:
+            engine = self.bind
+            if objects is None and engine is not None and not self.binds:
+                sent = plan_lean(identity, engine)
+                if sent is not None:  # one row: the request without the plan around it
+                    level = self._flush_level()
+                    lane = self.lanes.get(engine)
+                    if lane is None:
+                        lane = yield from self.lane_flow(engine)
+                    try:
+                        reply = yield from ask(lean_request(lane, sent))
+                        if not settle_lean(identity, sent, reply, level.flushed[-1]):
+                            yield from refuse_lean_flow(lane, sent, reply)
+                    except Exception as error:
+                        yield from self._failed_flush_flow(level, error)
+                        raise
+                    return
             if self.binds:
                 for engine in {self.find_bind(state.layout.mapper): None for state in self._waiting()}:
                     mine = [
@@ -534,33 +552,32 @@ class WorkCore(BindsCore):
                     ]
                     yield from self._flush_on_flow(engine, mine)
                 return
-            engine = self.bind or self.find_bind(next(iter(self._waiting())).layout.mapper)
+            engine = engine or self.find_bind(next(iter(self._waiting())).layout.mapper)
             yield from self._flush_on_flow(engine, None if objects is None else list(objects))
         finally:
             self._flushing = False
 
-    def _flush_on_flow(self, engine: Any, objects: list[Any] | None) -> Flow[None]:
+    def _flush_level(self) -> TransactionCore:
+        """Return the level of the transaction that a flush belongs to, ready to remember what it does."""
         level = self.transaction or self.begin_transaction()
         if level.stage is not Stage.ACTIVE:
             level.check("use")
+        if not level.flushed:
+            level.remember(FlushRecord())  # one for many small flushes
+        return level
+
+    def _flush_on_flow(self, engine: Any, objects: list[Any] | None) -> Flow[None]:
         identity = self.identity
-        plan = plan_flush(identity, engine, objects=objects)
+        level = self._flush_level()
+        plan = plan_batches(identity, engine, objects)
         if plan.empty:
             plan.settle_nothing(identity)
             return
         lane = self.lanes.get(engine)
         if lane is None:
             lane = yield from self.lane_flow(engine)
-        if not level.flushed:
-            level.flushed.append(FlushRecord())
-        record = level.flushed[-1]  # one for many small flushes
         try:
-            if isinstance(plan, LeanPlan):  # one row: the request without the flow around it
-                reply = yield from ask(lean_request(lane, plan))
-                if not settle_lean(identity, plan, reply, record):
-                    yield from stale_update_flow(lane, plan.batches[0], reply)
-            else:
-                yield from run_flush_plan(lane, identity, plan, record)
+            yield from run_flush_plan(lane, identity, plan, level.flushed[-1])
         except Exception as error:
             yield from self._failed_flush_flow(level, error)
             raise

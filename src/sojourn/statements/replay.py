@@ -253,6 +253,8 @@ def _apply_method(
     if op in CHAINED:
         return getattr(statement, op)(_replay(step.kids[1], values, binds, memo))
     if op in ("limit", "offset"):
+        if not step.literals:
+            return statement.limit(step.arg)
         made = getattr(statement, op)(next(values))
         limit, offset = corelink.limit_binds(made)
         binds.append(limit if op == "limit" else offset)

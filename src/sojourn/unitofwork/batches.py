@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from sojourn.kernel.identity import IdentityMap
+    from sojourn.kernel.lean import LeanRow
     from sojourn.kernel.state import InstanceState
     from sojourn.unitofwork.rowops import DeleteShape, InsertShape, Slot, UpdateShape, Writer
 
@@ -146,26 +147,21 @@ class LeanPlan(FlushPlan):
     The most frequent flush of small sessions: it makes no batch unless somebody looks.
     """
 
-    __slots__ = ("entity", "kind", "row", "shape", "state")
+    __slots__ = ("sent",)
 
     lean = True
     empty = False  # it never is
     clean = ()
 
-    def __init__(
-        self, kind: str, shape: Any, entity: Any, state: InstanceState, row: tuple[Any, ...]
-    ) -> None:
-        self.kind = kind
-        self.shape = shape
-        self.entity = entity
-        self.state = state
-        self.row = row
+    def __init__(self, sent: LeanRow) -> None:
+        self.sent = sent
 
     @property
     def batches(self) -> list[Batch]:  # type: ignore[override]
         """Its one batch."""
-        shape = self.shape
-        return [Batch(self.kind, shape.writer, shape, [self.entity], [self.state], [self.row], shape.lean[0])]
+        sent, shape = self.sent, self.sent.shape
+        kind = INSERT if sent.is_insert else UPDATE
+        return [Batch(kind, shape.writer, shape, [sent.entity], [sent.state], [sent.row], sent.lean[1])]
 
 
 # -- choosing ------------------------------------------------------------------------------------

@@ -13,19 +13,30 @@ from typing import TYPE_CHECKING, Any, cast
 from sqlalchemy.exc import SAWarning
 
 from sojourn.errors import KeysUnmatched, StaleData
-from sojourn.flow import Execute, Flow, InsertEach, Request, Rows, ask
+from sojourn.flow import Flow, InsertEach, Request, ask
 from sojourn.kernel import units
+from sojourn.kernel.lean import settle_lean_row
 from sojourn.kernel.state import dict_of
 from sojourn.unitofwork import writing
 from sojourn.unitofwork.batches import DELETE, INSERT, Batch, FlushPlan, LeanPlan
-from sojourn.unitofwork.planning import plan_flush
+from sojourn.unitofwork.planning import plan_batches, plan_flush, plan_lean
 from sojourn.unitofwork.record import FlushRecord
 
 if TYPE_CHECKING:
     from sojourn.kernel.identity import IdentityMap
+    from sojourn.kernel.lean import LeanRow
     from sojourn.kernel.state import InstanceState
 
-__all__ = ["FlushRecord", "flush_flow", "lean_request", "plan_flush", "settle_lean"]
+__all__ = [
+    "FlushRecord",
+    "flush_flow",
+    "lean_request",
+    "plan_batches",
+    "plan_flush",
+    "plan_lean",
+    "refuse_lean_flow",
+    "settle_lean",
+]
 
 
 def flush_flow(
@@ -35,10 +46,10 @@ def flush_flow(
     if record is None:
         record = FlushRecord()
     if plan.lean:
-        lean = cast("LeanPlan", plan)
-        reply = yield from ask(lean_request(lane, lean))
-        if not settle_lean(identity, lean, reply, record):
-            yield from stale_update_flow(lane, lean.batches[0], reply)
+        sent = cast("LeanPlan", plan).sent
+        reply = yield from ask(lean_request(lane, sent))
+        if not settle_lean(identity, sent, reply, record):
+            yield from refuse_lean_flow(lane, sent, reply)
         return
     for batch in plan.batches:
         if batch.slots:
@@ -59,45 +70,28 @@ def flush_flow(
         units.settle_clean(identity, plan.clean)
 
 
-def lean_request(lane: Any, plan: LeanPlan) -> Request:
-    """Return the one request of a lean plan."""
-    technique, statement = plan.shape.lean
-    if technique == "each":
-        return Execute(lane, statement, plan.row)
-    if technique == "each, lastrowid":
-        return InsertEach(lane, statement, (plan.row,))
-    return Rows(lane, statement, plan.row)
+def lean_request(lane: Any, sent: LeanRow) -> Request:
+    """Return the one request that sends a lean row."""
+    kind, _, statement = sent.lean
+    request: Request = kind(lane, statement, (sent.row,) if kind is InsertEach else sent.row)
+    return request
 
 
-def settle_lean(identity: IdentityMap, plan: LeanPlan, reply: Any, record: FlushRecord) -> bool:
-    """Settle the entity of a lean plan; return False when its row was not there."""
-    shape, state = plan.shape, plan.state
-    lapsed = shape.lapsed
-    if plan.kind != INSERT:
-        if reply not in (1, -1):
-            return False
-        units.settle_clean(identity, (state,))
-        record.changed.append(state)
-    else:
-        technique = shape.lean[0]
-        entities, states = (plan.entity,), (state,)
-        if technique == "each, lastrowid":
-            if reply[0] is None:
-                raise KeysUnmatched(shape.writer.entity, "the database skipped a row")
-            units.settle_inserted(identity, state.layout, entities, states, reply)
-        elif technique == "each":
-            units.settle_inserted(identity, state.layout, entities, states)
-            lapsed = shape.lapsed_unreturned
-        else:
-            if len(reply) != 1:
-                raise KeysUnmatched(shape.writer.entity, f"1 row was sent and {len(reply)} came back")
-            units.settle_inserted(identity, state.layout, entities, states, None, shape.returned_names, reply)
-        record.inserted.append(state)
-    if lapsed:
-        own = dict_of(plan.entity)
-        for name in lapsed:
-            own.pop(name, None)
+def settle_lean(identity: IdentityMap, sent: LeanRow, reply: Any, record: FlushRecord) -> bool:
+    """Settle the entity of a lean row; return False when the reply is not that of one row."""
+    if not settle_lean_row(identity, sent, reply):
+        return False
+    (record.inserted if sent.is_insert else record.changed).append(sent.state)
     return True
+
+
+def refuse_lean_flow(lane: Any, sent: LeanRow, reply: Any) -> Flow[None]:
+    """Raise what is wrong with the reply for a lean row: StaleData, or KeysUnmatched for an INSERT."""
+    if sent.is_insert:
+        count = len(reply)
+        what = "the database skipped a row" if count == 1 else f"1 row was sent and {count} came back"
+        raise KeysUnmatched(sent.shape.writer.entity, what)
+    yield from stale_update_flow(lane, LeanPlan(sent).batches[0], reply)
 
 
 # -- INSERT --------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sojourn.errors import ValueRefused
 from sojourn.kernel import units
+from sojourn.kernel.lean import plan_lean_row
 from sojourn.symbols import NOT_LOADED
 from sojourn.unitofwork.batches import (
     ARRAYS,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from sojourn.kernel.identity import IdentityMap
+    from sojourn.kernel.lean import LeanRow
     from sojourn.kernel.state import InstanceState
     from sojourn.unitofwork.changes import Kinds
     from sojourn.unitofwork.rowops import Field, Shape, Writer
@@ -44,9 +46,14 @@ if TYPE_CHECKING:
 def plan_flush(identity: IdentityMap, engine: Any, *, objects: Iterable[Any] | None = None) -> FlushPlan:
     """Return what a flush of *identity* (or of *objects* alone) to *engine* would send."""
     if objects is None:
-        plan = _plan_one(identity, engine)
-        if plan is not None:
-            return plan
+        sent = plan_lean(identity, engine)
+        if sent is not None:
+            return LeanPlan(sent)
+    return plan_batches(identity, engine, objects)
+
+
+def plan_batches(identity: IdentityMap, engine: Any, objects: Iterable[Any] | None = None) -> FlushPlan:
+    """Return what `plan_flush` returns, for a flush that is known not to be a lean one."""
     work = collect_work(identity, engine, objects)
     kinds = kinds_of(engine)
     batches: list[Batch] = []
@@ -72,38 +79,11 @@ def plan_flush(identity: IdentityMap, engine: Any, *, objects: Iterable[Any] | N
 _NOTHING: dict[Any, Any] = {}
 
 
-def _plan_one(identity: IdentityMap, engine: Any) -> FlushPlan | None:
+def plan_lean(identity: IdentityMap, engine: Any) -> LeanRow | None:
     """Plan the most frequent flush the short way: one entity of a shape seen before. None for any other."""
-    new: Any = identity.new
-    changed: Any = identity.dirty
-    if len(new) + len(changed) != 1 or identity.deleted:
-        return None
     notes = engine.__dict__
-    writers = notes.get("_sojourn_writers")
-    kinds = notes.get("_sojourn_kinds")
-    if writers is None or kinds is None:
-        return None
-    for state, entity in (new or changed).items():
-        writer = writers.get(state.layout)
-        if writer is None:
-            return None
-        shape: Any
-        if new:
-            shape = writer.inserts.get(units.presence(entity, writer.optional, writer.optional_none))
-        else:
-            names = units.changed_names(state, entity)
-            shape = writer.updates.get(names)
-        if shape is None or shape.lean is None:
-            return None
-        try:
-            if new:
-                row = units.collect_one(entity, shape.names, shape.processors, kinds, None)
-            else:
-                row = units.collect_one(entity, names, shape.processors, kinds, state)
-        except Exception:  # noqa: BLE001 - the long way tells which value it was
-            return None
-        return None if row is None else LeanPlan(INSERT if new else UPDATE, shape, entity, state, row)
-    return None
+    row: LeanRow | None = plan_lean_row(identity, notes.get("_sojourn_writers"), notes.get("_sojourn_kinds"))
+    return row
 
 
 # -- INSERT --------------------------------------------------------------------------------------

@@ -23,6 +23,13 @@ class FlushRecord:
         self.changed: list[InstanceState] = []
         self.key_changes: list[tuple[InstanceState, Any]] = []  # with the key before
 
+    def take_over(self, later: FlushRecord) -> None:
+        """Note what *later* notes as done after this."""
+        self.inserted += later.inserted
+        self.deleted += later.deleted
+        self.changed += later.changed
+        self.key_changes += later.key_changes
+
     def __repr__(self) -> str:
         counts = f"{len(self.inserted)} inserted, {len(self.changed)} changed, {len(self.deleted)} deleted"
         return f"<FlushRecord: {counts}>"

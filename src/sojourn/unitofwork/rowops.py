@@ -191,7 +191,7 @@ class Shape:
         self.writer = writer
         self.bound = tuple(bound)
         self.long_values: bool | None = None  # found out when a page is cut
-        self.lean: tuple[str, StatementPlan] | None = None  # technique and plan of a single usual row
+        self.lean: tuple[type, str, StatementPlan] | None = None  # request, technique, plan of one usual row
         self.names = tuple(field.name for field in bound)
         self.binds = [field.bind for field in bound]
         processors = tuple(bind.processor for bind in self.binds)

@@ -58,16 +58,17 @@ def make_lean(batch: Batch) -> None:
         return
     if batch.kind == INSERT:
         if technique in ("each", "each, lastrowid") and batch.writer.scalar_key:
-            shape.lean = (technique, _values_plan(shape, 1, returns=False))
+            kind = Execute if technique == "each" else InsertEach
+            shape.lean = (kind, technique, _values_plan(shape, 1, returns=False))
         elif technique == "each, returning":
-            shape.lean = (technique, _values_plan(shape, 1, returns=True))
+            shape.lean = (Rows, technique, _values_plan(shape, 1, returns=True))
     elif (
         technique == "each"
         and batch.writer.scalar_key
         and not shape.moves_keys
         and batch.writer.version is None
     ):
-        shape.lean = (technique, _each_plan(shape))
+        shape.lean = (Execute, technique, _each_plan(shape))
 
 
 def _ordered_plan(shape: InsertShape, count: int) -> StatementPlan:
