@@ -1,4 +1,4 @@
-"""The command line: `python -m bench`."""
+"""The command line: `python -m bench`, and `python -m bench pool` for the pools."""
 
 from __future__ import annotations
 
@@ -66,6 +66,10 @@ def chosen_contenders(wanted: str, kernel: str) -> list[str]:
 
 def main() -> int:
     """Measure, print the tables, and keep every figure."""
+    if sys.argv[1:2] == ["pool"]:
+        from bench import pool
+
+        return pool.main(sys.argv[2:])
     options = arguments()
     databases = DATABASES if options.database == "all" else options.database.split(",")
     log = options.log.open("w") if options.log else sys.stderr
