@@ -432,36 +432,38 @@ def test_f3_the_autoscaler_follows_the_load(db):
 @server_only
 @pytest.mark.slow
 def test_f4_the_limit_holds_through_a_thousand_resizes(db):
-    """F4: under load and random resizes the server never lists more than the largest limit set."""
+    """F4: under load and random resizes there are never more connections than the largest limit set.
+
+    A server that was told goodbye lists the session a little longer, so what it lists is read at the end.
+    """
     engine = db.create_engine(pool_size=2, max_overflow=0, pool_timeout=30)
     most = 5
-    ending, samples = threading.Event(), []
+    ending, samples, worked = threading.Event(), [], [0] * 7
 
     def work(n):
-        count = 0
         while not ending.is_set():
             with engine.connect() as connection:
                 connection.execute(ANSWER)
-            count += 1
-        return count
+            worked[n] += 1
 
     def resize(n):
         chance = random.Random(7)
         try:
-            for turn in range(1000):
+            while len(samples) < 1000 or (not all(worked[1:]) and len(samples) < 50_000):
                 size = chance.randint(1, most)
                 engine.pool.resize(size, chance.randint(0, most - size))
-                if turn % 20 == 0:
-                    samples.append(len(sessions(db)))
+                now = engine.pool.stats()
+                samples.append(now.used + now.idle + now.connecting)
         finally:
             ending.set()
 
-    worked = in_threads(7, lambda n: resize(n) if n == 0 else work(n))
+    in_threads(7, lambda n: resize(n) if n == 0 else work(n))
 
     assert max(samples) <= most
-    assert all(worked[n] for n in range(1, 7))
+    assert all(worked[1:])
     stats = engine.pool.stats()
     assert stats.opened - sum(stats.closed.values()) == stats.idle + stats.used
+    wait_until(lambda: len(sessions(db)) == engine.pool.stats().idle)
 
 
 @pytest.mark.parametrize("poolclass", [NullPool, StaticPool, AssertionPool, SingletonThreadPool])

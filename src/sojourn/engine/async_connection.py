@@ -413,15 +413,19 @@ class AsyncLane:
         if not record.lent:
             await self._close_detached()
             return
+        core = self._core
         try:
             reason = None
             native.due = False
-            if self._core is None and not (
+            if core is not None and not (core.in_transaction() or self._watched):
+                core.close()  # nothing is left to say, so no thread is needed to say it
+                core = None
+            if core is None and not (
                 native.tainted or native.in_transaction or handling.events.watches_returns
             ):
                 self.count_reset("skipped")
             else:
-                reason = await handling.clean(record, None if self._core is None else self._core.close)
+                reason = await handling.clean(record, None if core is None else core.close)
                 if record.finalize_callback or handling.events.hear("checkin"):
                     await handling.check_in(record)
         except Exception as error:  # noqa: BLE001 - a connection that cannot be reset is of no use

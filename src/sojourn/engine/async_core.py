@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from sqlalchemy.exc import InvalidRequestError, ResourceClosedError
 
+from sojourn import corelink
 from sojourn.engine.async_connection import AsyncLane, LaneEngine, buffered
 from sojourn.engine.async_result import AsyncResult, AsyncScalarResult
 
@@ -130,7 +131,10 @@ class AsyncConnection:
             raise InvalidRequestError(msg)
         self._lane = lane = await self.engine.acquire()
         try:
-            self._core = await lane.blocking(lane.core_connection)
+            if corelink.is_watched(self.engine.sync_engine):  # a listener of engine_connect may want to block
+                self._core = await lane.blocking(lane.core_connection)
+            else:
+                self._core = lane.core_connection()
         except BaseException:
             await lane.release()
             raise
