@@ -133,7 +133,8 @@ def test_e2_a_minimum_is_there_and_is_restored(db):
         assert connection.execute(ANSWER).scalar_one() == 42
 
     wait_until(lambda: engine.pool.stats().idle >= 3 and len(sessions(db) - first) >= 3)
-    engine.pool.close()
+    engine.dispose()
+    wait_until(lambda: sessions(db) == set())
 
 
 @server_only
@@ -509,7 +510,9 @@ def test_k1_leases_name_their_holders(db):
     with engine.connect() as connection:
         connection.execute(ANSWER)
         (lease,) = engine.pool.leases()
+        number = None if db.dialect == "sqlite" else whoami(connection)
 
+    assert lease.connection_id == number
     assert lease.holder == "MainThread"
     assert "test_pool_scenarios.py:" in lease.place
     assert 0 <= lease.age < ROUNDS

@@ -405,6 +405,22 @@ def test_a_minimum_of_idle_connections_is_kept_by_creators():
     assert opening(core.tick(7.0)) == 2
 
 
+def test_after_a_dispose_the_minimum_rests_until_somebody_asks():
+    """What was disposed of does not open connections by itself: the program may be done with it."""
+    core = PoolCore(3, 0, racing=True, min_idle=2)
+    opening(core.tick(5.0))
+    for _ in range(2):
+        core.opened(Entry(), 6.0)
+
+    core.dispose()
+
+    assert core.due(7.0) is None
+    assert core.tick(7.0) == []
+    assert isinstance(core.acquire(Ticket(), 8.0), Connect)
+    assert core.due(8.0) == 8.0
+    assert opening(core.tick(8.0)) == 2
+
+
 def test_a_minimum_that_cannot_be_opened_is_tried_again_after_a_pause():
     """A server that is down is not asked without end."""
     core = PoolCore(3, 0, racing=True, min_idle=1)

@@ -17,6 +17,7 @@ from sqlalchemy.exc import InvalidRequestError
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 from sojourn import corelink, errors
+from sojourn.engine.records import Notes
 from sojourn.pooling.core import Entry
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class ListenedPool(corelink.EventPool, core.AsyncAdaptedQueuePool):
         return f"<ListenedPool of {self.lending!r}>"
 
 
-class AsyncRecord(Entry, ConnectionPoolEntry):
+class AsyncRecord(Entry, Notes, ConnectionPoolEntry):
     """One pooled connection of an async driver; `connection` is its `Native`."""
 
     def __init__(self, events: Listeners, native: Native | None, notes: dict[Any, Any] | None = None) -> None:
@@ -86,8 +87,7 @@ class AsyncRecord(Entry, ConnectionPoolEntry):
         self.fd: int | None = None
         self.lane: Any = None  # a weak reference to the lane that has it
         self.finalize_callback: deque[Callable[[Any], object]] = deque()
-        self._info: dict[Any, Any] | None = None
-        self.notes = notes  # survive the connection, and go to the one that replaces it
+        self.notes = notes
 
     @property
     def dbapi_connection(self) -> Any:  # type: ignore[override]
@@ -106,20 +106,6 @@ class AsyncRecord(Entry, ConnectionPoolEntry):
         """How the server numbers the session."""
         native = self.connection
         return None if native is None else native.number
-
-    @property
-    def info(self) -> dict[Any, Any]:
-        """Notes that are forgotten with the connection."""
-        if self._info is None:
-            self._info = {}
-        return self._info
-
-    @property
-    def record_info(self) -> dict[Any, Any]:
-        """Notes that stay when the connection is replaced."""
-        if self.notes is None:
-            self.notes = {}
-        return self.notes
 
     @property
     def in_use(self) -> bool:

@@ -23,6 +23,7 @@ from functools import partial
 from typing import Any, Final
 
 from sojourn import corelink
+from sojourn.engine.sockets import replace_by_nothing, shut_down
 from sojourn.pooling.keeper import limit
 
 PING_LIMIT = 5.0  # seconds; a server that needs longer for nothing is of no use
@@ -102,19 +103,7 @@ class Health:
 
     def cut(self, dbapi: Any) -> None:
         """Make whoever uses the connection fail now; from any thread, without waiting."""
-        fd = self._fd(dbapi)
-        if fd is None:
-            return
-        try:
-            sock = socket.socket(fileno=fd)
-        except OSError:
-            return  # closed meanwhile
-        try:
-            sock.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass  # the other side was faster
-        finally:
-            sock.detach()
+        shut_down(self._fd(dbapi))
 
     def rollback(self, dbapi: Any, seconds: float | None = None) -> bool:
         """End any open transaction; False: that failed or took too long, close the connection."""
@@ -162,17 +151,7 @@ class Health:
         collected, no goodbye reaches the parent's session.
         """
         _abandoned.append(dbapi)  # SQLite's must not be closed either
-        fd = self._fd(dbapi)
-        if fd is None:
-            return
-        try:
-            nowhere = os.open(os.devnull, os.O_RDWR | getattr(os, "O_CLOEXEC", 0))
-            try:
-                os.dup2(nowhere, fd, inheritable=False)
-            finally:
-                os.close(nowhere)
-        except OSError:
-            pass
+        replace_by_nothing(self._fd(dbapi))
 
     def _fd(self, dbapi: Any) -> int | None:
         if self.ways.fd is None or dbapi is None:

@@ -200,8 +200,7 @@ class LendingPool(corelink.EventPool):
             return
         self.logger.info("Connection %r was lost before it was used; it is replaced", connection)
         proxy.record = None  # the dead connection stays, for whoever asks it why
-        self._front.release(record, "server")
-        fresh = self._front.acquire()
+        fresh = self._front.exchange(record)
         proxy.record = fresh
         proxy.dbapi_connection = fresh.dbapi_connection
 

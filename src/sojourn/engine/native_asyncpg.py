@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sojourn.engine.natives import Native, Reply, shut_down
+from sojourn.engine.natives import Native, Reply
+from sojourn.engine.sockets import shut_down
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Sequence

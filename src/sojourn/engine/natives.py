@@ -14,13 +14,12 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import os
 import select
-import socket
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from sojourn import corelink
 from sojourn.engine.bridge import BridgeConnection, ThreadBridge
+from sojourn.engine.sockets import replace_by_nothing, shut_down
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -240,33 +239,3 @@ class Native:
     def __repr__(self) -> str:
         number = "" if self.number is None else f" {self.number}"
         return f"<{type(self).__name__}{number}>"
-
-
-def shut_down(fd: int | None) -> None:
-    """Shut a socket down without closing it: whoever waits for it fails, and the number stays taken."""
-    if fd is None or fd < 0:
-        return
-    try:
-        sock = socket.socket(fileno=fd)
-    except OSError:
-        return
-    try:
-        sock.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # the other side was faster
-    finally:
-        sock.detach()
-
-
-def replace_by_nothing(fd: int | None) -> None:
-    """Put something that swallows everything in the place of a socket that is not ours."""
-    if fd is None or fd < 0:
-        return
-    try:
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        try:
-            os.dup2(nowhere, fd, inheritable=False)
-        finally:
-            os.close(nowhere)
-    except OSError:
-        pass

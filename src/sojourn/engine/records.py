@@ -20,7 +20,28 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-class Record(Entry, ConnectionPoolEntry):
+class Notes:
+    """What a program notes about a connection, and about the place it has in the pool."""
+
+    _info: dict[Any, Any] | None = None
+    notes: dict[Any, Any] | None = None  # survive the connection, and go to the one that replaces it
+
+    @property
+    def info(self) -> dict[Any, Any]:
+        """Notes that are forgotten with the connection."""
+        if self._info is None:
+            self._info = {}
+        return self._info
+
+    @property
+    def record_info(self) -> dict[Any, Any]:
+        """Notes that stay when the connection is replaced."""
+        if self.notes is None:
+            self.notes = {}
+        return self.notes
+
+
+class Record(Entry, Notes, ConnectionPoolEntry):
     """A connection of *pool*, and what is known about it."""
 
     #: The driver's connection as the DB-API shows it, or None while there is none.
@@ -37,8 +58,6 @@ class Record(Entry, ConnectionPoolEntry):
         self.soiled = False  # one of them left something to reset
         self.tainted = False  # a statement of this lease may have changed the server session
         self.finalize_callback: deque[Callable[[Any], object]] = deque()
-        self._info: dict[Any, Any] | None = None
-        self._record_info: dict[Any, Any] | None = None
 
     # -- what there is ------------------------------------------------------------------------
 
@@ -49,22 +68,19 @@ class Record(Entry, ConnectionPoolEntry):
         return None if connection is None else self.pool.dialect.get_driver_connection(connection)
 
     @property
-    def info(self) -> dict[Any, Any]:
-        """Notes that are forgotten with the connection."""
-        if self._info is None:
-            self._info = {}
-        return self._info
-
-    @property
-    def record_info(self) -> dict[Any, Any]:
-        """Notes that stay when the connection is replaced."""
-        if self._record_info is None:
-            self._record_info = {}
-        return self._record_info
+    def number(self) -> int | None:
+        """How the server calls the session, as far as the driver knows without asking it."""
+        connection = self.dbapi_connection
+        try:
+            if hasattr(connection, "thread_id"):
+                return int(connection.thread_id())
+            return int(connection.info.backend_pid)
+        except Exception:  # noqa: BLE001 - a lost connection has none, nor has SQLite's
+            return None
 
     def keep_notes_of(self, other: Record) -> None:
         """Take over the notes of the record whose place this one takes."""
-        self._record_info = other._record_info
+        self.notes = other.notes
 
     @property
     def in_use(self) -> bool:

@@ -47,6 +47,7 @@ __all__ = [
 CREATORS = 4
 #: Seconds after a creator's failure until `min_idle` is tried again: nobody waits for those connections.
 REFILL = 1.0
+INFINITE = float("inf")
 
 
 @cython.cclass
@@ -140,7 +141,7 @@ class PoolCore:
         self.failure: BaseException | None = None  # what a caller gets once the pool is closed
         self.retiring: Entry | None = None  # is closed as soon as a creator has opened another
         self.retired_at = float("-inf")
-        self.refill_at = float("-inf")
+        self.refill_at = -INFINITE
         self.idle: list[Entry] = []  # the hottest last
         self.lent: list[Entry] = []  # in no order; an entry knows its slot
         self.waiting: OrderedDict[Ticket, None] = OrderedDict()
@@ -213,9 +214,9 @@ class PoolCore:
         if self.closed:
             ticket.error = self.failure
             return Wait([Wake(ticket)])
+        self.refill_at = now if self.refill_at == INFINITE else self.refill_at
         if self.idle:
-            entry = self.take(now)
-            entry = self._take_other(now) if entry is None else entry
+            entry = self.take(now) or self._take_other(now)
             if entry is not None:
                 entry.by = ticket.by
                 return entry
@@ -463,10 +464,8 @@ class PoolCore:
         return self.close_idle([entry for entry in self.idle if entry.born <= born], reason, now)
 
     def dispose(self, reason: str = "dispose", now: float | None = None) -> Actions:
-        """Start a new generation: idle connections close now, lent ones when they come back.
-
-        Lent connections keep counting against the limit until then, so it stays true.
-        """
+        """Close idle connections now, the lent on return; `min_idle` rests until somebody asks again."""
+        self.refill_at = INFINITE
         self.generation += 1
         return self.close_idle(list(self.idle), reason, now)
 

@@ -187,25 +187,30 @@ class Pool:
         return entry
 
     @cython.cfunc
-    @cython.locals(entry=Entry, idle=cython.double, ticket=object)
+    @cython.locals(entry=Entry, idle=cython.double)
     def _check(self, entry: Entry, timeout: float | None, idle: float) -> Entry:
         """Return a lent connection if it serves, else another."""
-        ticket = None
         try:
             if idle < self.ping_after and not entry.poll(0):
                 return entry
             if self.serves(entry, idle):
                 return entry
-            ticket = self._make_ticket(timeout, entry.by, entry.lent_at)
-            ticket.entry = entry
-            site = entry.site
+        except BaseException:
+            self.release(entry, "broken")
+            raise
+        return self.exchange(entry, timeout, entry.lent_at)
+
+    @cython.locals(entry=Entry)
+    def exchange(self, entry: Entry, timeout: float | None = None, since: float | None = None) -> Entry:
+        """Return another connection for a lent one that is dead; its place is not lost to those who wait."""
+        ticket = self._make_ticket(timeout, entry.by, self.clock() if since is None else since)
+        ticket.entry = entry
+        site = entry.site
+        try:
             self._replace(ticket)
             return self._finish(ticket, site, None, False)
         except BaseException:
-            if ticket is None:
-                self.release(entry, "broken")
-            else:
-                self._abandon(ticket)
+            self._abandon(ticket)
             raise
 
     @cython.locals(entry=Entry, idle=cython.double)

@@ -37,6 +37,7 @@ def describe_lease(entry: Entry, now: float) -> LeaseInfo:
         holder=describe_holder(entry.by),
         place=describe(entry.site),
         statement=entry.statement,
+        connection_id=getattr(entry, "number", None),
     )
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sojourn.pooling.answers import Leak, Reclaim
 
+NEVER = float("inf")
+
 if TYPE_CHECKING:
     from sojourn.pooling.answers import Action
 
@@ -39,7 +41,7 @@ def due(core: PoolCore, now: float) -> float | None:
             times.append(entry.lent_at + core.leak_after)
         if core.reclaim_after is not None and not entry.cut:
             times.append(entry.lent_at + core.reclaim_after)
-    if core.racing and core.lacks(core.min_idle):
+    if core.racing and core.refill_at < NEVER and core.lacks(core.min_idle):
         times.append(max(now, core.refill_at))
     return min(times, default=None)
 
