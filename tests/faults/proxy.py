@@ -180,14 +180,14 @@ class FaultProxy:
                 last = len(data) >= link.allowance
                 data = data[: link.allowance]
                 link.allowance -= len(data)
+            if source is link.client:  # counted first: who has the bytes may look at the count
+                link.sent += len(data)
+            else:
+                link.received += len(data)
             if data:
                 target.sendall(data)
         except OSError:
             data = b""
-        if source is link.client:
-            link.sent += len(data)
-        else:
-            link.received += len(data)
         if last or not data:
             self._forget(link, reset=False)
 
